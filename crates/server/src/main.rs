@@ -1,2 +1,147 @@
-//! server
-fn main() {}
+//! `metal-server`: the control plane.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use server::auth::{self, Level, NewToken, Rights};
+
+/// The control plane of the bare-metal cloud.
+#[derive(Parser)]
+#[command(name = "metal-server", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer the API on one port: Connect, gRPC and gRPC-Web, HTTP/1.1 and HTTP/2.
+    Serve(Serve),
+    /// Manage tokens straight in the database, for the first login.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Args)]
+struct Common {
+    /// `sqlite:PATH` (embedded) or `postgres://USER@HOST/NAME`.
+    #[arg(long, env = "METAL_DATABASE", default_value = "sqlite:metal.db", hide_env_values = true)]
+    database: String,
+    /// Issuer and audience of tokens: the public URL of the server.
+    #[arg(long, env = "METAL_URL", default_value = "http://localhost:8081")]
+    url: String,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Address to listen on.
+    #[arg(long, env = "METAL_LISTEN", default_value = "127.0.0.1:8081")]
+    listen: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Print a new token.
+    Create(CreateToken),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    Editor,
+    Viewer,
+}
+
+impl From<Role> for Level {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Editor => Self::Editor,
+            Role::Viewer => Self::Viewer,
+        }
+    }
+}
+
+#[derive(Args)]
+struct CreateToken {
+    #[command(flatten)]
+    common: Common,
+    /// Login of the owner.
+    #[arg(long, default_value = "metal-stack")]
+    user: String,
+    /// What the token is for.
+    #[arg(long, default_value = "")]
+    description: String,
+    /// Make it an operator's token.
+    #[arg(long)]
+    admin_role: Option<Role>,
+    /// Make it an agent's token.
+    #[arg(long)]
+    infra_role: Option<Role>,
+    /// How long it is valid, for instance 30m, 8h or 7d.
+    #[arg(long, default_value = "8h", value_parser = duration)]
+    expires: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let hint = || format!("'{text}' is no duration: use a number and s, m, h or d, for instance 8h");
+    let unit = text.chars().last().ok_or_else(hint)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(hint()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| hint())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(hint)?;
+    if (600..=365 * 86_400).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err("a token is valid for at least 10m and at most 365d".to_owned())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match Cli::parse().command {
+        Command::Serve(args) => serve(args).await,
+        Command::Token(TokenCommand::Create(args)) => create_token(args).await,
+    }
+}
+
+async fn serve(args: Serve) -> Result<()> {
+    let config =
+        server::Config { listen: args.listen, database: args.common.database, issuer: args.common.url };
+    let running = server::start(config).await?;
+    tracing::info!(address = %running.address, "answering");
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    tokio::time::timeout(Duration::from_secs(5), running.stop()).await.context("calls were still running")?
+}
+
+async fn create_token(args: CreateToken) -> Result<()> {
+    if args.user.chars().count() < 2 {
+        bail!("--user needs at least 2 characters");
+    }
+    let db = store::Db::open(&args.common.database).await.context("cannot open the database, check --database")?;
+    let new = NewToken {
+        user: args.user,
+        description: args.description,
+        expires: args.expires,
+        rights: Rights {
+            admin: args.admin_role.map(Level::from),
+            infra: args.infra_role.map(Level::from),
+            ..Rights::default()
+        },
+    };
+    let secret = auth::create_token(&db, &args.common.url, new, jiff::Timestamp::now()).await?;
+    println!("{secret}");
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Who may call what, as the contract's method options say: the golden table of every method and role.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proto::method::{METHODS, Visibility};
+use server::auth::{Level, Refusal, Rights, decide};
+
+#[test]
+fn the_table_of_rights_is_the_golden_one() {
+    let mut text = String::new();
+    for method in METHODS {
+        write!(text, "{}", method.path).expect("string");
+        match method.visibility {
+            Visibility::Public => text.push_str(" public"),
+            Visibility::Self_ => text.push_str(" self"),
+            Visibility::Unspecified => {}
+        }
+        for (scope, roles) in [
+            ("tenant", format!("{:?}", method.tenant_roles)),
+            ("project", format!("{:?}", method.project_roles)),
+            ("admin", format!("{:?}", method.admin_roles)),
+            ("infra", format!("{:?}", method.infra_roles)),
+            ("machine", format!("{:?}", method.machine_roles)),
+        ] {
+            if roles != "[]" {
+                write!(text, " {scope}{}", roles.to_lowercase().replace(", ", "|")).expect("string");
+            }
+        }
+        writeln!(text, " audit={:?}", method.auditing).expect("string");
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rights.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().expect("folder")).expect("golden folder");
+        std::fs::write(&golden, &text).expect("golden file");
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(text == expected, "the table changed: run with UPDATE_GOLDEN=1 and review {}", golden.display());
+}
+
+#[test]
+fn every_method_has_exactly_one_scope() {
+    for method in METHODS {
+        let scopes = [
+            method.visibility != Visibility::Unspecified,
+            !method.tenant_roles.is_empty(),
+            !method.project_roles.is_empty(),
+            !method.admin_roles.is_empty(),
+            !method.infra_roles.is_empty(),
+            !method.machine_roles.is_empty(),
+        ];
+        assert_eq!(scopes.iter().filter(|s| **s).count(), 1, "{}", method.path);
+    }
+}
+
+#[test]
+fn nobody_without_a_token_gets_past_the_public_methods() {
+    for method in METHODS {
+        let expected =
+            if method.visibility == Visibility::Public { Ok(()) } else { Err(Refusal::Unauthenticated) };
+        assert_eq!(decide(method, None, Some("*")), expected, "{}", method.path);
+    }
+}
+
+#[test]
+fn a_machine_speaks_for_itself_only_also_on_streams() {
+    let own = "00000000-0000-0000-0000-000000000001";
+    let foreign = "00000000-0000-0000-0000-000000000002";
+    let rights = Rights { machines: [(own.to_owned(), Level::Editor)].into(), ..Rights::default() };
+    let machine_methods: Vec<_> = METHODS.iter().filter(|m| !m.machine_roles.is_empty()).collect();
+    assert!(machine_methods.iter().any(|m| m.streaming), "Wait is a stream");
+    for method in machine_methods {
+        assert_eq!(decide(method, Some(&rights), Some(own)), Ok(()), "{}", method.path);
+        assert_eq!(decide(method, Some(&rights), Some(foreign)), Err(Refusal::Denied), "{}", method.path);
+        assert_eq!(decide(method, Some(&rights), None), Err(Refusal::Denied), "{}", method.path);
+    }
+}
+
+#[test]
+fn an_infra_editor_may_not_call_operator_or_tenant_methods() {
+    let rights = Rights { infra: Some(Level::Editor), ..Rights::default() };
+    for method in METHODS {
+        let allowed = decide(method, Some(&rights), Some("*")).is_ok();
+        let expected = !method.infra_roles.is_empty() || method.visibility != Visibility::Unspecified;
+        assert_eq!(allowed, expected, "{}", method.path);
+    }
+}
+
+#[test]
+fn an_admin_viewer_changes_nothing_that_only_editors_may() {
+    let rights = Rights { admin: Some(Level::Viewer), ..Rights::default() };
+    for method in METHODS.iter().filter(|m| !m.admin_roles.is_empty()) {
+        let expected = method.admin_roles.contains(&proto::method::AdminRole::Viewer);
+        assert_eq!(decide(method, Some(&rights), None).is_ok(), expected, "{}", method.path);
+    }
+}
