@@ -1,2 +1,0 @@
-//! installer
-fn main() {}

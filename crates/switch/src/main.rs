@@ -1,2 +1,0 @@
-//! switch
-fn main() {}
