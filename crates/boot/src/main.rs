@@ -1,2 +1,0 @@
-//! boot
-fn main() {}
