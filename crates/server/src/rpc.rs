@@ -6,10 +6,10 @@ mod version;
 
 use std::sync::Arc;
 
-use connectrpc::{
-    ConnectError, ConnectRpcService, Interceptor, Next, NextStream, PayloadStream, RequestContext, Router,
-    StreamRequest, StreamResponse, UnaryRequest, UnaryResponse,
+use connectrpc::interceptor::{
+    Interceptor, Next, NextStream, PayloadStream, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse,
 };
+use connectrpc::{ConnectError, ConnectRpcService, RequestContext, Router};
 use proto::api::{HealthServiceExt, MethodServiceExt, VersionServiceExt};
 use proto::method::Method;
 use store::Db;

@@ -1,0 +1,85 @@
+//! Keys that sign tokens. Public halves stay until no token can have been signed with them.
+
+use crate::{Error, Row, Tx};
+
+/// A pair of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Id that a token's header names.
+    pub kid: String,
+    /// PKCS #8 in PEM.
+    pub private_pem: String,
+    /// `SubjectPublicKeyInfo` in PEM.
+    pub public_pem: String,
+    /// Microseconds since 1970.
+    pub created_at_us: i64,
+    /// Microseconds since 1970.
+    pub expires_at_us: i64,
+}
+
+/// Any number that nothing else locks.
+const LOCK: i64 = 7_243_002;
+
+/// The key to sign with now.
+///
+/// # Errors
+/// The database failed.
+pub async fn current(tx: &mut Tx, now_us: i64) -> Result<Option<SigningKey>, Error> {
+    tx.fetch_optional(
+        "SELECT kid, private_pem, public_pem, created_at, expires_at FROM signing_key
+         WHERE expires_at > $1 ORDER BY created_at DESC, kid LIMIT 1",
+        &[now_us.into()],
+    )
+    .await?
+    .as_ref()
+    .map(from_row)
+    .transpose()
+}
+
+/// Stores `key` unless another replica was faster; returns the key that counts.
+///
+/// # Errors
+/// The database failed.
+pub async fn insert_if_absent(tx: &mut Tx, key: &SigningKey, now_us: i64) -> Result<SigningKey, Error> {
+    tx.lock(LOCK).await?;
+    if let Some(key) = current(tx, now_us).await? {
+        return Ok(key);
+    }
+    tx.execute(
+        "INSERT INTO signing_key (kid, private_pem, public_pem, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)",
+        &[
+            (&key.kid).into(),
+            (&key.private_pem).into(),
+            (&key.public_pem).into(),
+            key.created_at_us.into(),
+            key.expires_at_us.into(),
+        ],
+    )
+    .await?;
+    Ok(key.clone())
+}
+
+/// The key that a token names.
+///
+/// # Errors
+/// The database failed.
+pub async fn find(tx: &mut Tx, kid: &str) -> Result<Option<SigningKey>, Error> {
+    tx.fetch_optional(
+        "SELECT kid, private_pem, public_pem, created_at, expires_at FROM signing_key WHERE kid = $1",
+        &[kid.into()],
+    )
+    .await?
+    .as_ref()
+    .map(from_row)
+    .transpose()
+}
+
+fn from_row(row: &Row) -> Result<SigningKey, Error> {
+    Ok(SigningKey {
+        kid: row.text(0)?,
+        private_pem: row.text(1)?,
+        public_pem: row.text(2)?,
+        created_at_us: row.int(3)?,
+        expires_at_us: row.int(4)?,
+    })
+}
