@@ -93,7 +93,8 @@ fn validators(set: &[u8], files: &[String], out: &Path) -> Result<String> {
         fs::write(out.join(&name), content)?;
         let module = name.trim_end_matches(".rs").replace('.', "_");
         let package = name.trim_start_matches("validate.").trim_end_matches(".rs");
-        let package = package.rsplit_once('.').map_or(package, |(package, _)| package).replace('.', "::");
+        let package =
+            package.rsplit_once('.').map_or(package, |(package, _)| package).replace('.', "::");
         writeln!(
             text,
             "mod {module} {{ use crate::metalstack; use crate::{package}::*; use crate::{package}::__buffa; \
@@ -138,13 +139,19 @@ fn methods(compiler: &protox::Compiler) -> Result<String> {
                 let value = options.get_extension(&extension);
                 let type_name = kind.name();
                 if single {
-                    write!(row, ", {field}: {type_name}::{}", name(value.as_enum_number().unwrap_or(0))?)?;
+                    write!(
+                        row,
+                        ", {field}: {type_name}::{}",
+                        name(value.as_enum_number().unwrap_or(0))?
+                    )?;
                 } else {
                     let names = value
                         .as_list()
                         .unwrap_or_default()
                         .iter()
-                        .map(|v| Ok(format!("{type_name}::{}", name(v.as_enum_number().unwrap_or(0))?)))
+                        .map(|v| {
+                            Ok(format!("{type_name}::{}", name(v.as_enum_number().unwrap_or(0))?))
+                        })
                         .collect::<Result<Vec<_>>>()?;
                     write!(row, ", {field}: &[{}]", names.join(", "))?;
                 }

@@ -2,23 +2,46 @@
 
 /// Role of a tenant's member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TenantRole { Unspecified, Owner, Editor, Viewer, Guest }
+pub enum TenantRole {
+    Unspecified,
+    Owner,
+    Editor,
+    Viewer,
+    Guest,
+}
 
 /// Role of a project's member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ProjectRole { Unspecified, Owner, Editor, Viewer }
+pub enum ProjectRole {
+    Unspecified,
+    Owner,
+    Editor,
+    Viewer,
+}
 
 /// Role of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AdminRole { Unspecified, Editor, Viewer }
+pub enum AdminRole {
+    Unspecified,
+    Editor,
+    Viewer,
+}
 
 /// Role of an agent of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum InfraRole { Unspecified, Editor, Viewer }
+pub enum InfraRole {
+    Unspecified,
+    Editor,
+    Viewer,
+}
 
 /// Role of a machine that speaks for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MachineRole { Unspecified, Editor, Viewer }
+pub enum MachineRole {
+    Unspecified,
+    Editor,
+    Viewer,
+}
 
 /// Whether a method needs no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +56,11 @@ pub enum Visibility {
 
 /// Whether calls are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Auditing { Unspecified, Included, Excluded }
+pub enum Auditing {
+    Unspecified,
+    Included,
+    Excluded,
+}
 
 /// One row of the table of rights.
 #[derive(Debug)]

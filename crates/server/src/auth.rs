@@ -25,7 +25,8 @@ pub use rights::{Level, Refusal, Rights, decide};
 /// A key signs for two years: no token outlives its key.
 const KEY_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to the key itself (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -68,11 +69,19 @@ pub struct NewToken {
 ///
 /// # Errors
 /// The database failed.
-pub async fn create_token(db: &Db, issuer: &str, new: NewToken, now: jiff::Timestamp) -> Result<String> {
+pub async fn create_token(
+    db: &Db,
+    issuer: &str,
+    new: NewToken,
+    now: jiff::Timestamp,
+) -> Result<String> {
     let mut tx = db.begin_write().await?;
     let key = match store::signing_key::current(&mut tx, now.as_microsecond()).await? {
         Some(key) => key,
-        None => store::signing_key::insert_if_absent(&mut tx, &generate_key(now)?, now.as_microsecond()).await?,
+        None => {
+            store::signing_key::insert_if_absent(&mut tx, &generate_key(now)?, now.as_microsecond())
+                .await?
+        }
     };
     let exp = now.as_second() + i64::try_from(new.expires.as_secs())?;
     let token = Token {
@@ -98,7 +107,8 @@ pub async fn create_token(db: &Db, issuer: &str, new: NewToken, now: jiff::Times
         kind: token.kind,
     };
     let header = Header { kid: Some(key.kid), ..Header::new(Algorithm::EdDSA) };
-    let private = EncodingKey::from_ed_pem(key.private_pem.as_bytes()).context("stored signing key is damaged")?;
+    let private = EncodingKey::from_ed_pem(key.private_pem.as_bytes())
+        .context("stored signing key is damaged")?;
     Ok(jsonwebtoken::encode(&header, &claims, &private)?)
 }
 
@@ -106,7 +116,12 @@ pub async fn create_token(db: &Db, issuer: &str, new: NewToken, now: jiff::Times
 ///
 /// # Errors
 /// A sentence for the caller.
-pub async fn authenticate(db: &Db, issuer: &str, secret: &str, now: jiff::Timestamp) -> Result<Caller, String> {
+pub async fn authenticate(
+    db: &Db,
+    issuer: &str,
+    secret: &str,
+    now: jiff::Timestamp,
+) -> Result<Caller, String> {
     let internal = |e: store::Error| {
         tracing::error!(error = %e, "token store failed");
         "the token store is not available, try again".to_owned()
@@ -118,7 +133,8 @@ pub async fn authenticate(db: &Db, issuer: &str, secret: &str, now: jiff::Timest
         .await
         .map_err(internal)?
         .ok_or("no suitable publickey to validate signature found")?;
-    let public = DecodingKey::from_ed_pem(key.public_pem.as_bytes()).map_err(|_| "stored key is damaged")?;
+    let public =
+        DecodingKey::from_ed_pem(key.public_pem.as_bytes()).map_err(|_| "stored key is damaged")?;
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[issuer]);
@@ -136,13 +152,16 @@ pub async fn authenticate(db: &Db, issuer: &str, secret: &str, now: jiff::Timest
     if token.expires_at_us <= now.as_microsecond() {
         return Err("token is expired".to_owned());
     }
-    let rights = serde_json::from_str(&token.body).map_err(|e| format!("stored rights are damaged: {e}"))?;
+    let rights =
+        serde_json::from_str(&token.body).map_err(|e| format!("stored rights are damaged: {e}"))?;
     Ok(Caller { user: token.user, token: token.uuid, rights })
 }
 
 fn generate_key(now: jiff::Timestamp) -> Result<SigningKey> {
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok().context("no randomness")?;
-    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).ok().context("generated key is unusable")?;
+    let document =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok().context("no randomness")?;
+    let pair =
+        Ed25519KeyPair::from_pkcs8(document.as_ref()).ok().context("generated key is unusable")?;
     let mut spki = SPKI_PREFIX.to_vec();
     spki.extend_from_slice(pair.public_key().as_ref());
     Ok(SigningKey {

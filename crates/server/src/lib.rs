@@ -39,12 +39,14 @@ pub struct Running {
 /// # Errors
 /// The database cannot be opened or the address is taken.
 pub async fn start(config: Config) -> Result<Running> {
-    let db = Db::open(&config.database).await.with_context(|| "cannot open the database, check --database")?;
+    let db = Db::open(&config.database)
+        .await
+        .with_context(|| "cannot open the database, check --database")?;
     let app = Arc::new(rpc::App { db, issuer: config.issuer });
     let service = rpc::service(&app)?;
-    let bound = connectrpc::Server::bind(config.listen.as_str())
-        .await
-        .map_err(|e| anyhow::anyhow!("cannot listen on {}: {e}; is another server running?", config.listen))?;
+    let bound = connectrpc::Server::bind(config.listen.as_str()).await.map_err(|e| {
+        anyhow::anyhow!("cannot listen on {}: {e}; is another server running?", config.listen)
+    })?;
     let address = bound.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
@@ -52,7 +54,10 @@ pub async fn start(config: Config) -> Result<Running> {
             // a dropped handle means stop, too
             let _ = stopped.await;
         };
-        bound.serve_with_service_and_shutdown(service, signal).await.map_err(|e| anyhow::anyhow!("{e}"))
+        bound
+            .serve_with_service_and_shutdown(service, signal)
+            .await
+            .map_err(|e| anyhow::anyhow!("{e}"))
     });
     Ok(Running { address, stop, task })
 }

@@ -85,7 +85,8 @@ struct CreateToken {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let hint = || format!("'{text}' is no duration: use a number and s, m, h or d, for instance 8h");
+    let hint =
+        || format!("'{text}' is no duration: use a number and s, m, h or d, for instance 8h");
     let unit = text.chars().last().ok_or_else(hint)?;
     let seconds = match unit {
         's' => 1,
@@ -113,8 +114,11 @@ async fn main() -> Result<()> {
 }
 
 async fn serve(args: Serve) -> Result<()> {
-    let config =
-        server::Config { listen: args.listen, database: args.common.database, issuer: args.common.url };
+    let config = server::Config {
+        listen: args.listen,
+        database: args.common.database,
+        issuer: args.common.url,
+    };
     let running = server::start(config).await?;
     tracing::info!(address = %running.address, "answering");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -123,14 +127,18 @@ async fn serve(args: Serve) -> Result<()> {
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping");
-    tokio::time::timeout(Duration::from_secs(5), running.stop()).await.context("calls were still running")?
+    tokio::time::timeout(Duration::from_secs(5), running.stop())
+        .await
+        .context("calls were still running")?
 }
 
 async fn create_token(args: CreateToken) -> Result<()> {
     if args.user.chars().count() < 2 {
         bail!("--user needs at least 2 characters");
     }
-    let db = store::Db::open(&args.common.database).await.context("cannot open the database, check --database")?;
+    let db = store::Db::open(&args.common.database)
+        .await
+        .context("cannot open the database, check --database")?;
     let new = NewToken {
         user: args.user,
         description: args.description,

@@ -7,7 +7,8 @@ mod version;
 use std::sync::Arc;
 
 use connectrpc::interceptor::{
-    Interceptor, Next, NextStream, PayloadStream, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse,
+    Interceptor, Next, NextStream, PayloadStream, StreamRequest, StreamResponse, UnaryRequest,
+    UnaryResponse,
 };
 use connectrpc::{ConnectError, ConnectRpcService, RequestContext, Router};
 use proto::api::{HealthServiceExt, MethodServiceExt, VersionServiceExt};
@@ -34,16 +35,19 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
     let router = Arc::new(version::Handler).register(router);
     let router = Arc::new(health::Handler { app: Arc::clone(app) }).register(router);
     let router = Arc::new(method::Handler).register(router);
-    let reflector = connectrpc_reflection::Reflector::from_descriptor_set_bytes(proto::DESCRIPTOR_SET)
-        .map_err(|e| anyhow::anyhow!("embedded contract: {e:?}"))?;
+    let reflector =
+        connectrpc_reflection::Reflector::from_descriptor_set_bytes(proto::DESCRIPTOR_SET)
+            .map_err(|e| anyhow::anyhow!("embedded contract: {e:?}"))?;
     let router = connectrpc_reflection::install(router, reflector);
     let (router, _) = connectrpc_health::install_static(router, service_names());
     Ok(ConnectRpcService::new(router).with_interceptor(Gate { app: Arc::clone(app) }))
 }
 
 fn service_names() -> Vec<&'static str> {
-    let mut names: Vec<_> =
-        proto::method::METHODS.iter().filter_map(|m| m.path.trim_start_matches('/').split('/').next()).collect();
+    let mut names: Vec<_> = proto::method::METHODS
+        .iter()
+        .filter_map(|m| m.path.trim_start_matches('/').split('/').next())
+        .collect();
     names.dedup();
     names
 }
@@ -61,8 +65,8 @@ impl Gate {
             return Ok(());
         }
         let path = format!("/{}", path.trim_start_matches('/'));
-        let method =
-            Method::find(&path).ok_or_else(|| ConnectError::permission_denied(format!("{path} is not known")))?;
+        let method = Method::find(&path)
+            .ok_or_else(|| ConnectError::permission_denied(format!("{path} is not known")))?;
         let caller = match bearer(ctx)? {
             Some(secret) => Some(
                 auth::authenticate(&self.app.db, &self.app.issuer, secret, jiff::Timestamp::now())
@@ -71,11 +75,15 @@ impl Gate {
             ),
             None => None,
         };
-        auth::decide(method, caller.as_ref().map(|c| &c.rights), None).map_err(|refusal| match refusal {
-            Refusal::Unauthenticated => ConnectError::unauthenticated(
-                "a token is needed: send the header 'Authorization: Bearer TOKEN'".to_owned(),
-            ),
-            Refusal::Denied => ConnectError::permission_denied(format!("the token does not allow {path}")),
+        auth::decide(method, caller.as_ref().map(|c| &c.rights), None).map_err(|refusal| {
+            match refusal {
+                Refusal::Unauthenticated => ConnectError::unauthenticated(
+                    "a token is needed: send the header 'Authorization: Bearer TOKEN'".to_owned(),
+                ),
+                Refusal::Denied => {
+                    ConnectError::permission_denied(format!("the token does not allow {path}"))
+                }
+            }
         })?;
         if let Some(caller) = caller {
             ctx.extensions_mut().insert(caller);
@@ -86,7 +94,9 @@ impl Gate {
 
 fn bearer(ctx: &RequestContext) -> Result<Option<&str>, ConnectError> {
     let Some(value) = ctx.header(http::header::AUTHORIZATION) else { return Ok(None) };
-    let text = value.to_str().map_err(|_| ConnectError::unauthenticated("malformed authorization header"))?;
+    let text = value
+        .to_str()
+        .map_err(|_| ConnectError::unauthenticated("malformed authorization header"))?;
     match text.split_once(' ') {
         Some((_, secret)) if !secret.trim().is_empty() => Ok(Some(secret.trim())),
         _ => Ok(None),
@@ -95,7 +105,11 @@ fn bearer(ctx: &RequestContext) -> Result<Option<&str>, ConnectError> {
 
 #[connectrpc::async_trait]
 impl Interceptor for Gate {
-    async fn intercept_unary(&self, mut req: UnaryRequest, next: Next<'_>) -> Result<UnaryResponse, ConnectError> {
+    async fn intercept_unary(
+        &self,
+        mut req: UnaryRequest,
+        next: Next<'_>,
+    ) -> Result<UnaryResponse, ConnectError> {
         self.admit(&mut req.ctx).await?;
         next.run(req).await
     }

@@ -24,7 +24,8 @@ fn the_table_of_rights_is_the_golden_one() {
             ("machine", format!("{:?}", method.machine_roles)),
         ] {
             if roles != "[]" {
-                write!(text, " {scope}{}", roles.to_lowercase().replace(", ", "|")).expect("string");
+                write!(text, " {scope}{}", roles.to_lowercase().replace(", ", "|"))
+                    .expect("string");
             }
         }
         writeln!(text, " audit={:?}", method.auditing).expect("string");
@@ -35,7 +36,11 @@ fn the_table_of_rights_is_the_golden_one() {
         std::fs::write(&golden, &text).expect("golden file");
     }
     let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert!(text == expected, "the table changed: run with UPDATE_GOLDEN=1 and review {}", golden.display());
+    assert!(
+        text == expected,
+        "the table changed: run with UPDATE_GOLDEN=1 and review {}",
+        golden.display()
+    );
 }
 
 #[test]
@@ -56,8 +61,11 @@ fn every_method_has_exactly_one_scope() {
 #[test]
 fn nobody_without_a_token_gets_past_the_public_methods() {
     for method in METHODS {
-        let expected =
-            if method.visibility == Visibility::Public { Ok(()) } else { Err(Refusal::Unauthenticated) };
+        let expected = if method.visibility == Visibility::Public {
+            Ok(())
+        } else {
+            Err(Refusal::Unauthenticated)
+        };
         assert_eq!(decide(method, None, Some("*")), expected, "{}", method.path);
     }
 }
@@ -71,7 +79,12 @@ fn a_machine_speaks_for_itself_only_also_on_streams() {
     assert!(machine_methods.iter().any(|m| m.streaming), "Wait is a stream");
     for method in machine_methods {
         assert_eq!(decide(method, Some(&rights), Some(own)), Ok(()), "{}", method.path);
-        assert_eq!(decide(method, Some(&rights), Some(foreign)), Err(Refusal::Denied), "{}", method.path);
+        assert_eq!(
+            decide(method, Some(&rights), Some(foreign)),
+            Err(Refusal::Denied),
+            "{}",
+            method.path
+        );
         assert_eq!(decide(method, Some(&rights), None), Err(Refusal::Denied), "{}", method.path);
     }
 }
@@ -81,7 +94,8 @@ fn an_infra_editor_may_not_call_operator_or_tenant_methods() {
     let rights = Rights { infra: Some(Level::Editor), ..Rights::default() };
     for method in METHODS {
         let allowed = decide(method, Some(&rights), Some("*")).is_ok();
-        let expected = !method.infra_roles.is_empty() || method.visibility != Visibility::Unspecified;
+        let expected =
+            !method.infra_roles.is_empty() || method.visibility != Visibility::Unspecified;
         assert_eq!(allowed, expected, "{}", method.path);
     }
 }

@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 
 use crate::Error;
@@ -112,7 +114,8 @@ impl Db {
     /// The URL is of another kind, the database does not answer, or a migration fails.
     pub async fn open(url: &str) -> Result<Self, Error> {
         let db = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10));
+            let pool =
+                PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10));
             Self(Engine::Postgres(pool.connect(url).await?))
         } else if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
@@ -121,11 +124,14 @@ impl Db {
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(10));
-            let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+            let writer =
+                SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
             let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
             Self(Engine::Sqlite { writer, readers })
         } else {
-            return Err(Error::Database("a database is 'sqlite:PATH' or 'postgres://USER@HOST/NAME'".to_owned()));
+            return Err(Error::Database(
+                "a database is 'sqlite:PATH' or 'postgres://USER@HOST/NAME'".to_owned(),
+            ));
         };
         crate::migration::run(&db).await?;
         Ok(db)
@@ -137,7 +143,9 @@ impl Db {
     /// The database does not answer in time.
     pub async fn begin_write(&self) -> Result<Tx, Error> {
         Ok(Tx(match &self.0 {
-            Engine::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Engine::Sqlite { writer, .. } => {
+                Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
             Engine::Postgres(pool) => Inner::Postgres(pool.begin().await?),
         }))
     }
@@ -181,14 +189,24 @@ impl Tx {
     ///
     /// # Errors
     /// A constraint forbids it, or the database failed.
-    pub async fn fetch_all(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, Error> {
+    pub async fn fetch_all(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, Error> {
         Ok(match &mut self.0 {
-            Inner::Sqlite(tx) => {
-                bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
-            }
-            Inner::Postgres(tx) => {
-                bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
-            }
+            Inner::Sqlite(tx) => bound!(sql, values)
+                .fetch_all(&mut **tx)
+                .await?
+                .into_iter()
+                .map(Row::Sqlite)
+                .collect(),
+            Inner::Postgres(tx) => bound!(sql, values)
+                .fetch_all(&mut **tx)
+                .await?
+                .into_iter()
+                .map(Row::Postgres)
+                .collect(),
         })
     }
 
@@ -196,7 +214,11 @@ impl Tx {
     ///
     /// # Errors
     /// A constraint forbids it, or the database failed.
-    pub async fn fetch_optional(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>, Error> {
+    pub async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Option<Row>, Error> {
         Ok(self.fetch_all(sql, values).await?.into_iter().next())
     }
 
@@ -207,7 +229,11 @@ impl Tx {
     /// The database failed.
     pub(crate) async fn lock(&mut self, number: i64) -> Result<(), Error> {
         if matches!(self.0, Inner::Postgres(_)) {
-            self.fetch_all("SELECT 1::bigint FROM (SELECT pg_advisory_xact_lock($1)) AS held", &[number.into()]).await?;
+            self.fetch_all(
+                "SELECT 1::bigint FROM (SELECT pg_advisory_xact_lock($1)) AS held",
+                &[number.into()],
+            )
+            .await?;
         }
         Ok(())
     }

@@ -40,7 +40,11 @@ pub async fn current(tx: &mut Tx, now_us: i64) -> Result<Option<SigningKey>, Err
 ///
 /// # Errors
 /// The database failed.
-pub async fn insert_if_absent(tx: &mut Tx, key: &SigningKey, now_us: i64) -> Result<SigningKey, Error> {
+pub async fn insert_if_absent(
+    tx: &mut Tx,
+    key: &SigningKey,
+    now_us: i64,
+) -> Result<SigningKey, Error> {
     tx.lock(LOCK).await?;
     if let Some(key) = current(tx, now_us).await? {
         return Ok(key);

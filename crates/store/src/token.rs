@@ -64,7 +64,9 @@ pub async fn get(tx: &mut Tx, user: &str, uuid: &str) -> Result<Option<Token>, E
 /// # Errors
 /// The database failed.
 pub async fn delete(tx: &mut Tx, user: &str, uuid: &str) -> Result<bool, Error> {
-    let rows = tx.execute("DELETE FROM token WHERE owner = $1 AND uuid = $2", &[user.into(), uuid.into()]).await?;
+    let rows = tx
+        .execute("DELETE FROM token WHERE owner = $1 AND uuid = $2", &[user.into(), uuid.into()])
+        .await?;
     Ok(rows == 1)
 }
 

@@ -29,9 +29,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Descriptors { out } => {
-            std::fs::write(&out, proto::DESCRIPTOR_SET).with_context(|| format!("cannot write {}", out.display()))
-        }
+        Command::Descriptors { out } => std::fs::write(&out, proto::DESCRIPTOR_SET)
+            .with_context(|| format!("cannot write {}", out.display())),
         Command::Test => test::run(),
     }
 }

@@ -26,7 +26,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crate is two levels deep").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("crate is two levels deep")
+        .to_owned()
 }
 
 fn step(command: &mut Command) -> Result<()> {
@@ -43,8 +47,11 @@ fn cargo(root: &Path, args: &[&str]) -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    let missing: Vec<_> =
-        PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+    let missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -65,7 +72,11 @@ fn client(root: &Path) -> Result<PathBuf> {
     let installed = venv.join("installed.txt");
     if std::fs::read(&installed).ok() != Some(std::fs::read(&requirements)?) {
         step(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-        step(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))?;
+        step(
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet", "-r"])
+                .arg(&requirements),
+        )?;
         std::fs::copy(&requirements, &installed)?;
     }
     Ok(python)
@@ -77,7 +88,10 @@ fn contract(root: &Path, python: &Path) -> Result<()> {
     std::fs::write(&set, proto::DESCRIPTOR_SET)?;
     let script = root.join("../shared/conformance/contract_diff.py");
     if !script.exists() {
-        bail!("{} is missing: the conformance material belongs beside the project", script.display());
+        bail!(
+            "{} is missing: the conformance material belongs beside the project",
+            script.display()
+        );
     }
     step(Command::new(python).arg(script).arg(set))
 }
@@ -117,7 +131,16 @@ fn official_client(root: &Path, python: &Path) -> Result<()> {
     };
     std::thread::spawn(move || lines.for_each(drop));
     let token = Command::new(&binary)
-        .args(["token", "create", "--database", &database, "--user", "metal-stack", "--admin-role", "editor"])
+        .args([
+            "token",
+            "create",
+            "--database",
+            &database,
+            "--user",
+            "metal-stack",
+            "--admin-role",
+            "editor",
+        ])
         .output()?;
     if !token.status.success() {
         bail!("token create failed: {}", String::from_utf8_lossy(&token.stderr));

@@ -25,13 +25,18 @@ fn dependencies_point_one_way() {
     for entry in std::fs::read_dir(crates()).expect("crates folder") {
         let folder = entry.expect("entry").path();
         let name = folder.file_name().expect("name").to_string_lossy().into_owned();
-        let (known, allowed) = EDGES.iter().find(|(known, _)| *known == name).expect("a crate without a row in EDGES");
+        let (known, allowed) =
+            EDGES.iter().find(|(known, _)| *known == name).expect("a crate without a row in EDGES");
         seen.insert(*known);
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("manifest");
         let manifest: toml::Table = manifest.parse().expect("valid TOML");
-        let used = manifest.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
+        let used =
+            manifest.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
         for dependency in used.keys().filter(|d| ours.contains(d.as_str())) {
-            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
     assert_eq!(seen, ours, "a row in EDGES without a crate");

@@ -43,7 +43,11 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The reason of the refusal.
-pub fn decide(method: &Method, caller: Option<&Rights>, machine: Option<&str>) -> Result<(), Refusal> {
+pub fn decide(
+    method: &Method,
+    caller: Option<&Rights>,
+    machine: Option<&str>,
+) -> Result<(), Refusal> {
     if method.visibility == Visibility::Public {
         return Ok(());
     }
@@ -81,7 +85,9 @@ fn infra(method: &Method, level: Option<Level>) -> bool {
 
 fn machine(method: &Method, rights: &Rights, machine: Option<&str>) -> bool {
     let Some(machine) = machine else { return false };
-    let Some(level) = rights.machines.get(machine).or_else(|| rights.machines.get("*")) else { return false };
+    let Some(level) = rights.machines.get(machine).or_else(|| rights.machines.get("*")) else {
+        return false;
+    };
     method.machine_roles.contains(&match level {
         Level::Editor => MachineRole::Editor,
         Level::Viewer => MachineRole::Viewer,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult};
 use proto::api::{
-    Health, HealthService, HealthServiceGetRequest, HealthServiceGetResponse, HealthStatus, Service, ServiceStatus,
+    Health, HealthService, HealthServiceGetRequest, HealthServiceGetResponse, HealthStatus,
+    Service, ServiceStatus,
 };
 
 use super::App;
@@ -29,8 +30,12 @@ impl HealthService for Handler {
             Err(e) => (ServiceStatus::SERVICE_STATUS_UNHEALTHY, e.to_string()),
         };
         // The contract's name for the place where machines are stored.
-        let database =
-            HealthStatus { name: Service::SERVICE_MACHINES.into(), status: status.into(), message, ..Default::default() };
+        let database = HealthStatus {
+            name: Service::SERVICE_MACHINES.into(),
+            status: status.into(),
+            message,
+            ..Default::default()
+        };
         let health = Health { services: vec![database], ..Default::default() };
         Response::ok(HealthServiceGetResponse { health: health.into(), ..Default::default() })
     }

@@ -2,8 +2,9 @@
 
 use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
 use proto::api::{
-    AdminRole, InfraRole, MachineRole, MethodService, MethodServiceListRequest, MethodServiceListResponse,
-    MethodServiceTokenScopedListRequest, MethodServiceTokenScopedListResponse,
+    AdminRole, InfraRole, MachineRole, MethodService, MethodServiceListRequest,
+    MethodServiceListResponse, MethodServiceTokenScopedListRequest,
+    MethodServiceTokenScopedListResponse,
 };
 
 use crate::auth::{Caller, Level, decide};
@@ -30,7 +31,8 @@ impl MethodService for Handler {
         ctx: RequestContext,
         _: ServiceRequest<'_, MethodServiceTokenScopedListRequest>,
     ) -> ServiceResult<MethodServiceTokenScopedListResponse> {
-        let caller = ctx.extensions().get::<Caller>().ok_or_else(|| ConnectError::internal("no caller"))?;
+        let caller =
+            ctx.extensions().get::<Caller>().ok_or_else(|| ConnectError::internal("no caller"))?;
         let rights = &caller.rights;
         let admin_role = rights.admin.map(|level| match level {
             Level::Editor => AdminRole::ADMIN_ROLE_EDITOR.into(),
@@ -51,6 +53,11 @@ impl MethodService for Handler {
                 (machine.clone(), role.into())
             })
             .collect();
-        Response::ok(MethodServiceTokenScopedListResponse { admin_role, infra_role, machine_roles, ..Default::default() })
+        Response::ok(MethodServiceTokenScopedListResponse {
+            admin_role,
+            infra_role,
+            machine_roles,
+            ..Default::default()
+        })
     }
 }

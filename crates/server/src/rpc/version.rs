@@ -11,7 +11,8 @@ impl VersionService for Handler {
         _: RequestContext,
         _: ServiceRequest<'_, VersionServiceGetRequest>,
     ) -> ServiceResult<VersionServiceGetResponse> {
-        let version = Version { version: env!("CARGO_PKG_VERSION").to_owned(), ..Default::default() };
+        let version =
+            Version { version: env!("CARGO_PKG_VERSION").to_owned(), ..Default::default() };
         Response::ok(VersionServiceGetResponse { version: version.into(), ..Default::default() })
     }
 }

@@ -1,0 +1,89 @@
+//! A PostgreSQL server of its own for a test: a fresh cluster in a temporary folder, gone afterwards.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        assert!(
+            Path::new(BIN).exists(),
+            "PostgreSQL 15 is missing: apt-get install postgresql, or cargo xtask test"
+        );
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = folder.path().join("data");
+        run(Command::new("chown").arg("postgres").arg(folder.path()));
+        run(as_postgres(&format!("{BIN}/initdb"))
+            .args(["--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8", "-D"])
+            .arg(&data));
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let child = as_postgres(&format!("{BIN}/postgres"))
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-k",
+            ])
+            .arg(folder.path())
+            .arg("-D")
+            .arg(&data)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("postgres starts");
+        let server = Self { child, port, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !ready(port) {
+            assert!(Instant::now() < deadline, "PostgreSQL did not answer within a minute");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGINT is PostgreSQL's fast shutdown; `setpriv` has become the server itself
+        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", program])
+        .current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn ready(port: u16) -> bool {
+    Command::new(format!("{BIN}/pg_isready"))
+        .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+        .status()
+        .is_ok_and(|status| status.success())
+}
