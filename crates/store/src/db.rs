@@ -168,10 +168,11 @@ impl Tx {
     /// # Errors
     /// Nothing was written then.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(match self.0 {
+        match self.0 {
             Inner::Sqlite(tx) => tx.commit().await?,
             Inner::Postgres(tx) => tx.commit().await?,
-        })
+        }
+        Ok(())
     }
 
     /// Runs a statement and returns how many rows it touched.
