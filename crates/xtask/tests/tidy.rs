@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 /// Which crate may use which of ours. A new edge is a reviewed line.
 const EDGES: &[(&str, &[&str])] = &[
     ("boot", &[]),
-    ("lldp", &[]),
-    ("model", &[]),
     ("proto", &[]),
     ("server", &["proto", "store"]),
     ("store", &[]),
