@@ -1,0 +1,2 @@
+//! `metal-boot`: not built yet.
+fn main() {}

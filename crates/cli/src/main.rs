@@ -1,0 +1,2 @@
+//! `metalctl`: not built yet.
+fn main() {}

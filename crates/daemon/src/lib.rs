@@ -1,0 +1,1 @@
+//! What every process shares: telemetry, shutdown, the reconcile loop.

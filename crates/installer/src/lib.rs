@@ -1,0 +1,1 @@
+//! The program in the initrd: discover, register, wipe, wait, install, kexec.

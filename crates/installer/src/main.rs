@@ -1,0 +1,2 @@
+//! `metal-installer`: not built yet.
+fn main() {}

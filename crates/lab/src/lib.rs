@@ -1,0 +1,1 @@
+//! A whole virtual data center on one machine.

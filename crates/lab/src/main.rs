@@ -1,0 +1,2 @@
+//! `metal-lab`: not built yet.
+fn main() {}

@@ -1,0 +1,1 @@
+//! IEEE 802.1AB frames, to bytes and back.

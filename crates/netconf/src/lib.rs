@@ -1,0 +1,1 @@
+//! Rendering of FRR and systemd-networkd configuration: pure text.

@@ -1,0 +1,1 @@
+//! The switch agent: observe, plan, apply, report.

@@ -1,0 +1,2 @@
+//! `metal-switch`: not built yet.
+fn main() {}
