@@ -1,1 +1,23 @@
-//! What every process shares: telemetry, shutdown, the reconcile loop.
+//! What every process shares: telemetry, shutdown, the repeated loop, configuration files, metrics.
+//!
+//! ```no_run
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     daemon::telemetry::init("metal-example");
+//!     let shutdown = daemon::Shutdown::on_signals();
+//!     daemon::every(shutdown.clone(), std::time::Duration::from_secs(10), || async {
+//!         anyhow::Ok(())
+//!     })
+//!     .await;
+//!     Ok(())
+//! }
+//! ```
+
+pub mod config;
+mod every;
+pub mod metrics;
+mod shutdown;
+pub mod telemetry;
+
+pub use every::{Outcome, Period, every, panics};
+pub use shutdown::Shutdown;
