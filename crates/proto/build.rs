@@ -1,5 +1,6 @@
 //! Turns the `.proto` files into Rust: messages, service traits and clients, validators, and the table of rights.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -32,8 +33,9 @@ fn main() -> Result<()> {
         .include_file("_connectrpc.rs")
         .compile()?;
     disambiguate_register(&out)?;
-    fs::write(out.join("validate.rs"), validators(&set, &files, &out)?)?;
-    fs::write(out.join("methods.rs"), methods(&compiler)?)?;
+    let (validators, validated) = validators(&set, &files, &out)?;
+    fs::write(out.join("validate.rs"), validators)?;
+    fs::write(out.join("methods.rs"), methods(&compiler, &validated)?)?;
 
     // The published set carries no comments: reflection does not need them.
     let mut compiler = protox::Compiler::new(INCLUDES)?;
@@ -70,7 +72,8 @@ fn disambiguate_register(out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn validators(set: &[u8], files: &[String], out: &Path) -> Result<String> {
+/// The modules of validators, and the full names of the messages that have one.
+fn validators(set: &[u8], files: &[String], out: &Path) -> Result<(String, BTreeSet<String>)> {
     use buffa_codegen::generated::compiler::CodeGeneratorRequest;
     use buffa_codegen::generated::descriptor::FileDescriptorSet;
     let set = buffa_codegen::tooling_decode_options()
@@ -84,28 +87,35 @@ fn validators(set: &[u8], files: &[String], out: &Path) -> Result<String> {
     };
     let rules = scan::gather(&request)?;
     let mut text = String::new();
+    let mut validated = BTreeSet::new();
     for file in emit::render_with_options(&rules, &emit::Options::default())? {
         let (Some(name), Some(content)) = (file.name, file.content) else { continue };
         if name.ends_with("mod.rs") {
             continue;
         }
         let name = format!("validate.{name}");
-        fs::write(out.join(&name), content)?;
+        fs::write(out.join(&name), &content)?;
         let module = name.trim_end_matches(".rs").replace('.', "_");
         let package = name.trim_start_matches("validate.").trim_end_matches(".rs");
-        let package =
-            package.rsplit_once('.').map_or(package, |(package, _)| package).replace('.', "::");
+        let package = package.rsplit_once('.').map_or(package, |(package, _)| package).to_owned();
+        validated.extend(content.lines().filter_map(|line| {
+            let message = line
+                .strip_prefix("impl ::protovalidate_buffa::Validate for ")?
+                .strip_suffix(" {")?;
+            (!message.contains(':')).then(|| format!("{package}.{message}"))
+        }));
+        let package = package.replace('.', "::");
         writeln!(
             text,
             "mod {module} {{ use crate::metalstack; use crate::{package}::*; use crate::{package}::__buffa; \
              include!(concat!(env!(\"OUT_DIR\"), \"/{name}\")); }}"
         )?;
     }
-    Ok(text)
+    Ok((text, validated))
 }
 
-/// One row per method: path, kind of call, who may call it, whether it is audited.
-fn methods(compiler: &protox::Compiler) -> Result<String> {
+/// One row per method: path, kind of call, who may call it, whether it is audited, how to look into its messages.
+fn methods(compiler: &protox::Compiler, validated: &BTreeSet<String>) -> Result<String> {
     let pool = compiler.descriptor_pool();
     let mut rows = Vec::new();
     for service in pool.services() {
@@ -156,11 +166,40 @@ fn methods(compiler: &protox::Compiler) -> Result<String> {
                     write!(row, ", {field}: &[{}]", names.join(", "))?;
                 }
             }
+            let input = method.input();
+            let request = rust_path(input.full_name());
+            // The subject of a role is a field of the request; every scoped request has it.
+            let role = |field: &str| row.contains(&format!("{field}_roles: &[{}", capital(field)));
+            let subject = [("project", "project"), ("tenant", "login"), ("machine", "uuid")]
+                .into_iter()
+                .find(|(scope, field)| role(scope) && input.get_field_by_name(field).is_some())
+                .map_or("|_| Ok(String::new())".to_owned(), |(_, field)| {
+                    format!("|payload| Ok(payload.message::<{request}>()?.{field}.clone())")
+                });
+            let validate = if validated.contains(input.full_name()) {
+                format!("|payload| inspect::validate(payload.message::<{request}>()?)")
+            } else {
+                format!("|payload| payload.message::<{request}>().map(drop)")
+            };
+            write!(
+                row,
+                ", subject: {subject}, validate: {validate}, request_json: inspect::json::<{request}>, \
+                 response_json: inspect::json::<{}>",
+                rust_path(method.output().full_name())
+            )?;
             rows.push(row + " },\n");
         }
     }
     rows.sort();
     Ok(format!("&[\n{}]", rows.concat()))
+}
+
+fn rust_path(full_name: &str) -> String {
+    format!("crate::{}", full_name.replace('.', "::"))
+}
+
+fn capital(word: &str) -> String {
+    word[..1].to_uppercase() + &word[1..]
 }
 
 fn pascal(name: &str) -> String {

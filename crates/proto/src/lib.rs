@@ -20,6 +20,7 @@ mod validate {
     include!(concat!(env!("OUT_DIR"), "/validate.rs"));
 }
 
+mod inspect;
 pub mod method;
 
 /// The serialized `FileDescriptorSet` of all packages, with imports, for reflection and conformance.

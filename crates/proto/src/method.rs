@@ -1,5 +1,9 @@
 //! Who may call which method, as the contract's method options say. There is no other list of rights.
 
+use connectrpc::{ConnectError, Payload};
+
+use crate::inspect;
+
 /// Role of a tenant's member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TenantRole {
@@ -83,6 +87,14 @@ pub struct Method {
     pub visibility: Visibility,
     /// Whether calls are recorded.
     pub auditing: Auditing,
+    /// Of whom the request speaks: its `project`, `login` or `uuid`, by the kind of role; else empty.
+    pub subject: fn(&Payload) -> Result<String, ConnectError>,
+    /// Checks the request against the contract's own rules.
+    pub validate: fn(&Payload) -> Result<(), ConnectError>,
+    /// The request as JSON, for the audit trail.
+    pub request_json: fn(&Payload) -> Option<serde_json::Value>,
+    /// The response as JSON, for the audit trail.
+    pub response_json: fn(&Payload) -> Option<serde_json::Value>,
 }
 
 /// Every method of every package, sorted by path.

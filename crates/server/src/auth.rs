@@ -6,21 +6,24 @@
 
 pub mod rights;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use proto::api;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
-use store::Db;
 use store::signing_key::SigningKey;
-use store::token::Token;
+use store::{Db, Entity, Tx};
 use uuid::Uuid;
 
-pub use rights::{Level, Refusal, Rights, decide};
+pub use rights::{Level, Membership, Refusal, Rights, Scope, decide, scope};
+
+use crate::wire;
 
 /// A key signs for two years: no token outlives its key.
 const KEY_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
@@ -37,6 +40,22 @@ pub struct Caller {
     pub token: String,
     /// What the token may do.
     pub rights: Rights,
+    /// The whole stored record.
+    pub record: Arc<api::Token>,
+}
+
+impl Caller {
+    /// Whether an operator calls who may change things.
+    #[must_use]
+    pub fn is_admin_editor(&self) -> bool {
+        self.rights.admin == Some(Level::Editor)
+    }
+
+    /// Whether an operator calls.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.rights.admin.is_some()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,59 +71,45 @@ struct Claims {
     kind: String,
 }
 
-/// What a new token is asked to be.
-#[derive(Clone, Debug)]
-pub struct NewToken {
-    /// Login of the owner.
-    pub user: String,
-    /// What it is for, for a human.
-    pub description: String,
-    /// How long it is valid.
-    pub expires: Duration,
-    /// What it may do.
-    pub rights: Rights,
-}
-
-/// Stores a token and returns its secret, the JWT. The secret itself is never stored.
+/// Stores a token and returns its secret, the JWT. The secret itself is never stored. `token` says who owns it and what it may
+/// do; its id and times are set here.
 ///
 /// # Errors
 /// The database failed.
 pub async fn create_token(
-    db: &Db,
+    tx: &mut Tx,
     issuer: &str,
-    new: NewToken,
+    token: &mut api::Token,
+    life: Duration,
     now: jiff::Timestamp,
 ) -> Result<String> {
-    let mut tx = db.begin_write().await?;
-    let key = match store::signing_key::current(&mut tx, now.as_microsecond()).await? {
+    let key = match store::signing_key::current(tx, now.as_microsecond()).await? {
         Some(key) => key,
         None => {
-            store::signing_key::insert_if_absent(&mut tx, &generate_key(now)?, now.as_microsecond())
+            store::signing_key::insert_if_absent(tx, &generate_key(now)?, now.as_microsecond())
                 .await?
         }
     };
-    let exp = now.as_second() + i64::try_from(new.expires.as_secs())?;
-    let token = Token {
-        uuid: Uuid::now_v7().to_string(),
-        user: new.user,
-        kind: "TOKEN_TYPE_API".to_owned(),
-        description: new.description,
-        body: serde_json::to_string(&new.rights)?,
-        issued_at_us: now.as_microsecond(),
-        expires_at_us: exp * 1_000_000,
-    };
-    store::token::insert(&mut tx, &token).await?;
-    tx.commit().await?;
+    let exp = now.as_second() + i64::try_from(life.as_secs())?;
+    token.uuid = Uuid::now_v7().to_string();
+    token.issued_at = wire::timestamp_us(now.as_microsecond()).into();
+    token.expires = wire::timestamp_us(exp * 1_000_000).into();
+    let row = Entity::new(&token.uuid, wire::encode(token)?, now.as_microsecond());
+    store::token::insert(tx, &token.user, &row, exp * 1_000_000).await?;
 
+    let kind = match token.token_type.as_known() {
+        Some(api::TokenType::TOKEN_TYPE_USER) => "TOKEN_TYPE_USER",
+        _ => "TOKEN_TYPE_API",
+    };
     let claims = Claims {
         iss: issuer.to_owned(),
         aud: vec![issuer.to_owned()],
-        sub: token.user,
-        jti: token.uuid,
+        sub: token.user.clone(),
+        jti: token.uuid.clone(),
         iat: now.as_second(),
         nbf: now.as_second(),
         exp,
-        kind: token.kind,
+        kind: kind.to_owned(),
     };
     let header = Header { kid: Some(key.kid), ..Header::new(Algorithm::EdDSA) };
     let private = EncodingKey::from_ed_pem(key.private_pem.as_bytes())
@@ -145,16 +150,59 @@ pub async fn authenticate(
             kind => format!("invalid token: {kind:?}"),
         })?
         .claims;
-    let token = store::token::get(&mut tx, &claims.sub, &claims.jti)
+    let row = store::token::get(&mut tx, &claims.sub, &claims.jti, now.as_microsecond())
         .await
         .map_err(internal)?
         .ok_or("token was revoked")?;
-    if token.expires_at_us <= now.as_microsecond() {
-        return Err("token is expired".to_owned());
-    }
-    let rights =
-        serde_json::from_str(&token.body).map_err(|e| format!("stored rights are damaged: {e}"))?;
-    Ok(Caller { user: token.user, token: token.uuid, rights })
+    let token: api::Token = wire::decode(&row).map_err(|_| "stored token is damaged")?;
+    Ok(Caller {
+        user: token.user.clone(),
+        token: token.uuid.clone(),
+        rights: Rights::from(&token),
+        record: Arc::new(token),
+    })
+}
+
+/// What the owner of a token is in the subject of a request, now.
+///
+/// # Errors
+/// The database failed.
+pub async fn membership(
+    tx: &mut Tx,
+    user: &str,
+    scope: Scope,
+    subject: &str,
+) -> Result<Membership, store::Error> {
+    let project = |role: i64| {
+        use proto::method::ProjectRole;
+        match role {
+            1 => Some(ProjectRole::Owner),
+            2 => Some(ProjectRole::Editor),
+            3 => Some(ProjectRole::Viewer),
+            _ => None,
+        }
+    };
+    let tenant = |role: i64| {
+        use proto::method::TenantRole;
+        match role {
+            1 => Some(TenantRole::Owner),
+            2 => Some(TenantRole::Editor),
+            3 => Some(TenantRole::Viewer),
+            4 => Some(TenantRole::Guest),
+            _ => None,
+        }
+    };
+    Ok(match scope {
+        Scope::Global => Membership::default(),
+        Scope::Project => Membership {
+            project: store::project::role(tx, subject, user).await?.and_then(project),
+            tenant: None,
+        },
+        Scope::Tenant => Membership {
+            project: None,
+            tenant: store::tenant::role(tx, subject, user).await?.and_then(tenant),
+        },
+    })
 }
 
 fn generate_key(now: jiff::Timestamp) -> Result<SigningKey> {

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod rpc;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use server::auth::{self, Level, NewToken, Rights};
+use proto::api;
+use server::auth;
 
 /// The control plane of the bare-metal cloud.
 #[derive(Parser)]
@@ -52,15 +53,6 @@ enum TokenCommand {
 enum Role {
     Editor,
     Viewer,
-}
-
-impl From<Role> for Level {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Editor => Self::Editor,
-            Role::Viewer => Self::Viewer,
-        }
-    }
 }
 
 #[derive(Args)]
@@ -139,17 +131,25 @@ async fn create_token(args: CreateToken) -> Result<()> {
     let db = store::Db::open(&args.common.database)
         .await
         .context("cannot open the database, check --database")?;
-    let new = NewToken {
+    let now = jiff::Timestamp::now();
+    let mut tx = db.begin_write().await?;
+    let mut token = api::Token {
         user: args.user,
         description: args.description,
-        expires: args.expires,
-        rights: Rights {
-            admin: args.admin_role.map(Level::from),
-            infra: args.infra_role.map(Level::from),
-            ..Rights::default()
-        },
+        token_type: api::TokenType::Api.into(),
+        admin_role: args.admin_role.map(|role| match role {
+            Role::Editor => api::AdminRole::Editor.into(),
+            Role::Viewer => api::AdminRole::Viewer.into(),
+        }),
+        infra_role: args.infra_role.map(|role| match role {
+            Role::Editor => api::InfraRole::Editor.into(),
+            Role::Viewer => api::InfraRole::Viewer.into(),
+        }),
+        ..Default::default()
     };
-    let secret = auth::create_token(&db, &args.common.url, new, jiff::Timestamp::now()).await?;
+    let secret =
+        auth::create_token(&mut tx, &args.common.url, &mut token, args.expires, now).await?;
+    tx.commit().await?;
     println!("{secret}");
     Ok(())
 }

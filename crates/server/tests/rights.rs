@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use proto::method::{METHODS, Visibility};
-use server::auth::{Level, Refusal, Rights, decide};
+use proto::method::{ProjectRole, TenantRole};
+use server::auth::{Level, Membership, Refusal, Rights, decide};
+
+const NOBODY: Membership = Membership { project: None, tenant: None };
 
 #[test]
 fn the_table_of_rights_is_the_golden_one() {
@@ -66,7 +69,7 @@ fn nobody_without_a_token_gets_past_the_public_methods() {
         } else {
             Err(Refusal::Unauthenticated)
         };
-        assert_eq!(decide(method, None, Some("*")), expected, "{}", method.path);
+        assert_eq!(decide(method, "*", None, NOBODY), expected, "{}", method.path);
     }
 }
 
@@ -78,14 +81,19 @@ fn a_machine_speaks_for_itself_only_also_on_streams() {
     let machine_methods: Vec<_> = METHODS.iter().filter(|m| !m.machine_roles.is_empty()).collect();
     assert!(machine_methods.iter().any(|m| m.streaming), "Wait is a stream");
     for method in machine_methods {
-        assert_eq!(decide(method, Some(&rights), Some(own)), Ok(()), "{}", method.path);
+        assert_eq!(decide(method, own, Some(&rights), NOBODY), Ok(()), "{}", method.path);
         assert_eq!(
-            decide(method, Some(&rights), Some(foreign)),
+            decide(method, foreign, Some(&rights), NOBODY),
             Err(Refusal::Denied),
             "{}",
             method.path
         );
-        assert_eq!(decide(method, Some(&rights), None), Err(Refusal::Denied), "{}", method.path);
+        assert_eq!(
+            decide(method, "", Some(&rights), NOBODY),
+            Err(Refusal::Denied),
+            "{}",
+            method.path
+        );
     }
 }
 
@@ -93,7 +101,7 @@ fn a_machine_speaks_for_itself_only_also_on_streams() {
 fn an_infra_editor_may_not_call_operator_or_tenant_methods() {
     let rights = Rights { infra: Some(Level::Editor), ..Rights::default() };
     for method in METHODS {
-        let allowed = decide(method, Some(&rights), Some("*")).is_ok();
+        let allowed = decide(method, "*", Some(&rights), NOBODY).is_ok();
         let expected =
             !method.infra_roles.is_empty() || method.visibility != Visibility::Unspecified;
         assert_eq!(allowed, expected, "{}", method.path);
@@ -105,6 +113,58 @@ fn an_admin_viewer_changes_nothing_that_only_editors_may() {
     let rights = Rights { admin: Some(Level::Viewer), ..Rights::default() };
     for method in METHODS.iter().filter(|m| !m.admin_roles.is_empty()) {
         let expected = method.admin_roles.contains(&proto::method::AdminRole::Viewer);
-        assert_eq!(decide(method, Some(&rights), None).is_ok(), expected, "{}", method.path);
+        assert_eq!(decide(method, "", Some(&rights), NOBODY).is_ok(), expected, "{}", method.path);
+    }
+}
+
+const PROJECT: &str = "00000000-0000-0000-0000-00000000000a";
+
+fn member(role: ProjectRole) -> Membership {
+    Membership { project: Some(role), tenant: None }
+}
+
+#[test]
+fn a_login_may_do_what_its_membership_says_and_nothing_else() {
+    let rights = Rights { login: true, ..Rights::default() };
+    for method in METHODS.iter().filter(|m| !m.project_roles.is_empty()) {
+        for role in [ProjectRole::Owner, ProjectRole::Editor, ProjectRole::Viewer] {
+            let allowed = decide(method, PROJECT, Some(&rights), member(role)).is_ok();
+            assert_eq!(allowed, method.project_roles.contains(&role), "{} {role:?}", method.path);
+        }
+        assert_eq!(decide(method, PROJECT, Some(&rights), NOBODY), Err(Refusal::Denied));
+    }
+    for method in METHODS.iter().filter(|m| !m.tenant_roles.is_empty()) {
+        let guest = Membership { project: None, tenant: Some(TenantRole::Guest) };
+        let allowed = decide(method, "acme", Some(&rights), guest).is_ok();
+        assert_eq!(allowed, method.tenant_roles.contains(&TenantRole::Guest), "{}", method.path);
+    }
+}
+
+#[test]
+fn demoting_the_owner_of_an_api_token_weakens_the_token_at_once() {
+    let rights =
+        Rights { projects: [(PROJECT.to_owned(), ProjectRole::Owner)].into(), ..Rights::default() };
+    for method in METHODS.iter().filter(|m| !m.project_roles.is_empty()) {
+        let allowed = decide(method, PROJECT, Some(&rights), member(ProjectRole::Viewer)).is_ok();
+        assert_eq!(allowed, method.project_roles.contains(&ProjectRole::Viewer), "{}", method.path);
+        assert_eq!(decide(method, PROJECT, Some(&rights), NOBODY), Err(Refusal::Denied));
+    }
+}
+
+#[test]
+fn a_permission_names_method_and_subject_and_needs_membership() {
+    let get = "/metalstack.api.v2.MachineService/Get";
+    let rights = Rights {
+        permissions: vec![(PROJECT.to_owned(), vec![get.to_owned()])],
+        ..Rights::default()
+    };
+    for method in METHODS.iter().filter(|m| !m.project_roles.is_empty()) {
+        let allowed = decide(method, PROJECT, Some(&rights), member(ProjectRole::Owner)).is_ok();
+        assert_eq!(allowed, method.path == get, "{}", method.path);
+        assert_eq!(
+            decide(method, "other", Some(&rights), member(ProjectRole::Owner)),
+            Err(Refusal::Denied)
+        );
+        assert_eq!(decide(method, PROJECT, Some(&rights), NOBODY), Err(Refusal::Denied));
     }
 }

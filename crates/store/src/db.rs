@@ -1,19 +1,27 @@
 //! The two engines behind one set of verbs. No other file names a driver.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 
 use crate::Error;
+use crate::nudge::{Nudges, Watcher};
+
+/// Channel of PostgreSQL on which replicas nudge each other.
+const CHANNEL: &str = "metal";
 
 /// A database that has been opened and migrated; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Db(Engine);
+pub struct Db {
+    engine: Engine,
+    nudges: Arc<Nudges>,
+}
 
 #[derive(Clone, Debug)]
 enum Engine {
@@ -27,7 +35,12 @@ enum Engine {
 
 /// A transaction; what is not committed is rolled back when it is dropped.
 #[derive(Debug)]
-pub struct Tx(Inner);
+pub struct Tx {
+    inner: Inner,
+    nudges: Arc<Nudges>,
+    /// Keys to nudge once this is committed.
+    changed: Vec<String>,
+}
 
 #[derive(Debug)]
 enum Inner {
@@ -44,6 +57,34 @@ pub enum Value {
     Int(i64),
     /// `boolean`
     Bool(bool),
+    /// `text` that may be absent
+    OptText(Option<String>),
+    /// `bigint` that may be absent
+    OptInt(Option<i64>),
+}
+
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        Self::OptText(text.map(str::to_owned))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::OptInt(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 impl From<&str> for Value {
@@ -66,7 +107,7 @@ impl From<i64> for Value {
 
 /// A row of a result.
 #[derive(Debug)]
-pub enum Row {
+pub(crate) enum Row {
     /// From SQLite.
     Sqlite(SqliteRow),
     /// From PostgreSQL.
@@ -78,7 +119,40 @@ impl Row {
     ///
     /// # Errors
     /// The column does not exist or holds something else.
-    pub fn text(&self, column: usize) -> Result<String, Error> {
+    pub(crate) fn text(&self, column: usize) -> Result<String, Error> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The text in a column, counted from 0, if there is one.
+    ///
+    /// # Errors
+    /// The column does not exist or holds something else.
+    pub(crate) fn opt_text(&self, column: usize) -> Result<Option<String>, Error> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The number in a column, counted from 0, if there is one.
+    ///
+    /// # Errors
+    /// The column does not exist or holds something else.
+    pub(crate) fn opt_int(&self, column: usize) -> Result<Option<i64>, Error> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The truth value in a column, counted from 0.
+    ///
+    /// # Errors
+    /// The column does not exist or holds something else.
+    pub(crate) fn bool(&self, column: usize) -> Result<bool, Error> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
@@ -89,7 +163,7 @@ impl Row {
     ///
     /// # Errors
     /// The column does not exist or holds something else.
-    pub fn int(&self, column: usize) -> Result<i64, Error> {
+    pub(crate) fn int(&self, column: usize) -> Result<i64, Error> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
@@ -97,12 +171,15 @@ impl Row {
     }
 }
 
+// Statements are put together from words of this crate only; what users send is always a bound value.
 macro_rules! bound {
     ($sql:expr, $values:expr) => {
-        $values.iter().fold(sqlx::query($sql), |query, value| match value {
+        $values.iter().fold(sqlx::query(AssertSqlSafe($sql)), |query, value| match value {
             Value::Text(text) => query.bind(text.clone()),
             Value::Int(number) => query.bind(*number),
             Value::Bool(truth) => query.bind(*truth),
+            Value::OptText(text) => query.bind(text.clone()),
+            Value::OptInt(number) => query.bind(*number),
         })
     };
 }
@@ -113,10 +190,13 @@ impl Db {
     /// # Errors
     /// The URL is of another kind, the database does not answer, or a migration fails.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        let db = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        let nudges = Arc::new(Nudges::default());
+        let engine = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let pool =
                 PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10));
-            Self(Engine::Postgres(pool.connect(url).await?))
+            let pool = pool.connect(url).await?;
+            listen(pool.clone(), Arc::clone(&nudges)).await?;
+            Engine::Postgres(pool)
         } else if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
                 .create_if_missing(true)
@@ -127,12 +207,13 @@ impl Db {
             let writer =
                 SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
             let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-            Self(Engine::Sqlite { writer, readers })
+            Engine::Sqlite { writer, readers }
         } else {
             return Err(Error::Database(
                 "a database is 'sqlite:PATH' or 'postgres://USER@HOST/NAME'".to_owned(),
             ));
         };
+        let db = Self { engine, nudges };
         crate::migration::run(&db).await?;
         Ok(db)
     }
@@ -142,7 +223,7 @@ impl Db {
     /// # Errors
     /// The database does not answer in time.
     pub async fn begin_write(&self) -> Result<Tx, Error> {
-        Ok(Tx(match &self.0 {
+        Ok(self.tx(match &self.engine {
             Engine::Sqlite { writer, .. } => {
                 Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
@@ -155,32 +236,111 @@ impl Db {
     /// # Errors
     /// The database does not answer in time.
     pub async fn begin_read(&self) -> Result<Tx, Error> {
-        Ok(Tx(match &self.0 {
+        Ok(self.tx(match &self.engine {
             Engine::Sqlite { readers, .. } => Inner::Sqlite(readers.begin().await?),
             Engine::Postgres(pool) => Inner::Postgres(pool.begin_with("BEGIN READ ONLY").await?),
         }))
     }
 }
 
+impl Db {
+    fn tx(&self, inner: Inner) -> Tx {
+        Tx { inner, nudges: Arc::clone(&self.nudges), changed: Vec::new() }
+    }
+
+    /// Wakes when somebody, on any replica, commits a transaction that nudged `key`. A hint, not a fact: read again after
+    /// waking, and now and then without waking.
+    #[must_use]
+    pub fn watch(&self, key: &str) -> Watcher {
+        self.nudges.watch(key)
+    }
+}
+
+/// Passes the nudges of other replicas on; reconnects for ever.
+async fn listen(pool: PgPool, nudges: Arc<Nudges>) -> Result<(), Error> {
+    let mut listener = sqlx::postgres::PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    let nudges = Arc::downgrade(&nudges);
+    tokio::spawn(async move {
+        loop {
+            let heard = listener.try_recv().await;
+            let Some(nudges) = nudges.upgrade() else { return };
+            match heard {
+                Ok(Some(notification)) => nudges.nudge(notification.payload()),
+                // the connection was lost and is made anew: whatever was said meanwhile is unknown
+                Ok(None) => nudges.nudge_all(),
+                Err(_) => {
+                    nudges.nudge_all();
+                    drop(nudges);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
 impl Tx {
-    /// Makes what was written durable.
+    /// Makes what was written durable, then wakes who watches the nudged keys.
     ///
     /// # Errors
     /// Nothing was written then.
-    pub async fn commit(self) -> Result<(), Error> {
-        match self.0 {
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+    pub async fn commit(mut self) -> Result<(), Error> {
+        self.changed.sort();
+        self.changed.dedup();
+        let changed = std::mem::take(&mut self.changed);
+        match self.inner {
+            Inner::Sqlite(tx) => {
+                tx.commit().await?;
+                changed.iter().for_each(|key| self.nudges.nudge(key));
+            }
+            Inner::Postgres(mut tx) => {
+                for key in &changed {
+                    sqlx::query("SELECT pg_notify($1, $2)")
+                        .bind(CHANNEL)
+                        .bind(key)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                tx.commit().await?;
+            }
         }
         Ok(())
+    }
+
+    /// Wakes who watches `key` once this transaction is committed.
+    pub fn nudge(&mut self, key: impl Into<String>) {
+        self.changed.push(key.into());
+    }
+
+    /// What a `SELECT` ends with so that the rows stay as they are until the transaction ends.
+    /// SQLite needs nothing: it has one writer.
+    pub(crate) fn for_update(&self) -> &'static str {
+        match self.inner {
+            Inner::Sqlite(_) => "",
+            Inner::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// As [`Self::for_update`], but rows that somebody else holds are left out.
+    pub(crate) fn skip_locked(&self) -> &'static str {
+        match self.inner {
+            Inner::Sqlite(_) => "",
+            Inner::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
     }
 
     /// Runs a statement and returns how many rows it touched.
     ///
     /// # Errors
     /// A constraint forbids it, or the database failed.
-    pub async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, Error> {
-        Ok(match &mut self.0 {
+    pub(crate) async fn execute(
+        &mut self,
+        sql: impl Into<String>,
+        values: &[Value],
+    ) -> Result<u64, Error> {
+        let sql = sql.into();
+        Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
             Inner::Postgres(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
         })
@@ -190,12 +350,13 @@ impl Tx {
     ///
     /// # Errors
     /// A constraint forbids it, or the database failed.
-    pub async fn fetch_all(
+    pub(crate) async fn fetch_all(
         &mut self,
-        sql: &'static str,
+        sql: impl Into<String>,
         values: &[Value],
     ) -> Result<Vec<Row>, Error> {
-        Ok(match &mut self.0 {
+        let sql = sql.into();
+        Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound!(sql, values)
                 .fetch_all(&mut **tx)
                 .await?
@@ -215,9 +376,9 @@ impl Tx {
     ///
     /// # Errors
     /// A constraint forbids it, or the database failed.
-    pub async fn fetch_optional(
+    pub(crate) async fn fetch_optional(
         &mut self,
-        sql: &'static str,
+        sql: impl Into<String>,
         values: &[Value],
     ) -> Result<Option<Row>, Error> {
         Ok(self.fetch_all(sql, values).await?.into_iter().next())
@@ -229,7 +390,7 @@ impl Tx {
     /// # Errors
     /// The database failed.
     pub(crate) async fn lock(&mut self, number: i64) -> Result<(), Error> {
-        if matches!(self.0, Inner::Postgres(_)) {
+        if matches!(self.inner, Inner::Postgres(_)) {
             self.fetch_all(
                 "SELECT 1::bigint FROM (SELECT pg_advisory_xact_lock($1)) AS held",
                 &[number.into()],
@@ -245,6 +406,7 @@ impl From<sqlx::Error> for Error {
         match error.as_database_error() {
             Some(e) if e.is_unique_violation() => Self::Unique(e.message().to_owned()),
             Some(e) if e.is_foreign_key_violation() => Self::ForeignKey(e.message().to_owned()),
+            Some(e) if e.code().is_some_and(|c| c == "40P01" || c == "40001") => Self::Conflict,
             _ => Self::Database(error.to_string()),
         }
     }

@@ -2,10 +2,35 @@
 
 mod db;
 mod migration;
+mod nudge;
+mod table;
+
+pub mod audit;
+pub mod component;
+pub mod event;
+pub mod filesystem_layout;
+pub mod image;
+pub mod invite;
+pub mod ip;
+pub mod job;
+pub mod machine;
+pub mod network;
+pub mod partition;
+pub mod phase;
+pub mod prefix;
+pub mod project;
+pub mod rate;
 pub mod signing_key;
+pub mod size;
+pub mod size_image_constraint;
+pub mod size_reservation;
+pub mod switch;
+pub mod tenant;
 pub mod token;
 
-pub use db::{Db, Row, Tx, Value};
+pub use db::{Db, Tx, Value};
+pub use nudge::Watcher;
+pub use table::{Entity, Select, Table};
 
 /// Why the database refused.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +41,9 @@ pub enum Error {
     /// Something that is referred to does not exist, or is still referred to.
     #[error("still referred to or missing: {0}")]
     ForeignKey(String),
+    /// Two transactions stood in each other's way and this one lost; trying again helps.
+    #[error("somebody else changed the same thing at the same time")]
+    Conflict,
     /// The database itself failed.
     #[error("database: {0}")]
     Database(String),

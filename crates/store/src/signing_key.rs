@@ -1,6 +1,15 @@
 //! Keys that sign tokens. Public halves stay until no token can have been signed with them.
 
-use crate::{Error, Row, Tx};
+use crate::Error;
+use crate::db::{Row, Tx};
+
+pub(crate) const SCHEMA: &[&str] = &["CREATE TABLE signing_key (
+    kid text PRIMARY KEY,
+    private_pem text NOT NULL,
+    public_pem text NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL CHECK (expires_at > created_at)
+)"];
 
 /// A pair of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,83 +1,69 @@
 //! Records of tokens. The record, not the token, says what its owner may do.
 
-use crate::{Error, Row, Tx};
+use crate::db::Tx;
+use crate::entity_table;
+use crate::{Entity, Error, Table};
 
-/// A token without its secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Id.
-    pub uuid: String,
-    /// Login of the owner.
-    pub user: String,
-    /// Name of the contract's enum value, for instance `TOKEN_TYPE_API`.
-    pub kind: String,
-    /// What it is for.
-    pub description: String,
-    /// Rights as JSON.
-    pub body: String,
-    /// Microseconds since 1970.
-    pub issued_at_us: i64,
-    /// Microseconds since 1970.
-    pub expires_at_us: i64,
-}
+/// Columns: `owner` (login), `expires_at` (microseconds since 1970). The body is the contract's `Token`.
+pub const TABLE: Table = Table { name: "token", columns: &["owner", "expires_at"] };
+
+pub(crate) const SCHEMA: &[&str] = &[
+    entity_table!(
+        "token",
+        ", owner text NOT NULL, expires_at bigint NOT NULL CHECK (expires_at > created_at)"
+    ),
+    "CREATE INDEX token_owner ON token (owner, id)",
+    "CREATE INDEX token_expiry ON token (expires_at)",
+];
 
 /// Stores a new token.
 ///
 /// # Errors
 /// [`Error::Unique`] when it exists.
-pub async fn insert(tx: &mut Tx, token: &Token) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO token (owner, uuid, kind, description, body, issued_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        &[
-            (&token.user).into(),
-            (&token.uuid).into(),
-            (&token.kind).into(),
-            (&token.description).into(),
-            (&token.body).into(),
-            token.issued_at_us.into(),
-            token.expires_at_us.into(),
-        ],
-    )
-    .await?;
-    Ok(())
+pub async fn insert(
+    tx: &mut Tx,
+    owner: &str,
+    token: &Entity,
+    expires_at_us: i64,
+) -> Result<(), Error> {
+    TABLE.insert(tx, token, &[owner.into(), expires_at_us.into()]).await
 }
 
-/// A token of a user.
+/// A token of a user that has not expired.
 ///
 /// # Errors
 /// The database failed.
-pub async fn get(tx: &mut Tx, user: &str, uuid: &str) -> Result<Option<Token>, Error> {
-    tx.fetch_optional(
-        "SELECT uuid, owner, kind, description, body, issued_at, expires_at FROM token
-         WHERE owner = $1 AND uuid = $2",
-        &[user.into(), uuid.into()],
-    )
-    .await?
-    .as_ref()
-    .map(from_row)
-    .transpose()
+pub async fn get(
+    tx: &mut Tx,
+    owner: &str,
+    uuid: &str,
+    now_us: i64,
+) -> Result<Option<Entity>, Error> {
+    let row = tx
+        .fetch_optional(
+            "SELECT id, body, generation, created_at, updated_at FROM token
+             WHERE id = $1 AND owner = $2 AND expires_at > $3",
+            &[uuid.into(), owner.into(), now_us.into()],
+        )
+        .await?;
+    row.as_ref().map(crate::table::from_row).transpose()
 }
 
 /// Revokes a token; false when there was none.
 ///
 /// # Errors
 /// The database failed.
-pub async fn delete(tx: &mut Tx, user: &str, uuid: &str) -> Result<bool, Error> {
+pub async fn delete(tx: &mut Tx, owner: &str, uuid: &str) -> Result<bool, Error> {
     let rows = tx
-        .execute("DELETE FROM token WHERE owner = $1 AND uuid = $2", &[user.into(), uuid.into()])
+        .execute("DELETE FROM token WHERE owner = $1 AND id = $2", &[owner.into(), uuid.into()])
         .await?;
     Ok(rows == 1)
 }
 
-fn from_row(row: &Row) -> Result<Token, Error> {
-    Ok(Token {
-        uuid: row.text(0)?,
-        user: row.text(1)?,
-        kind: row.text(2)?,
-        description: row.text(3)?,
-        body: row.text(4)?,
-        issued_at_us: row.int(5)?,
-        expires_at_us: row.int(6)?,
-    })
+/// Forgets tokens that expired before `now_us`.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_expired(tx: &mut Tx, now_us: i64) -> Result<u64, Error> {
+    tx.execute("DELETE FROM token WHERE expires_at <= $1", &[now_us.into()]).await
 }

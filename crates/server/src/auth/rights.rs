@@ -2,32 +2,57 @@
 
 use std::collections::BTreeMap;
 
-use proto::method::{AdminRole, InfraRole, MachineRole, Method, Visibility};
-use serde::{Deserialize, Serialize};
+use proto::api;
+use proto::method::{
+    AdminRole, InfraRole, MachineRole, Method, ProjectRole, TenantRole, Visibility,
+};
 
-/// What a token may do, as it is stored beside the token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What a token may do, as its stored record says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// Operator role: `editor` or `viewer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A token of an interactive login carries no roles: its owner's memberships count.
+    pub login: bool,
+    /// Operator role.
     pub admin: Option<Level>,
-    /// Agent role: `editor` or `viewer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Agent role.
     pub infra: Option<Level>,
     /// Machine role per machine id; `*` stands for every machine.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub machines: BTreeMap<String, Level>,
+    /// Role per project id; `*` stands for every project of the owner, also later ones.
+    pub projects: BTreeMap<String, ProjectRole>,
+    /// Role per tenant login; `*` stands for every tenant of the owner, also later ones.
+    pub tenants: BTreeMap<String, TenantRole>,
+    /// Methods per subject; `*` stands for every subject of the owner.
+    pub permissions: Vec<(String, Vec<String>)>,
 }
 
 /// Strength of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// May change things.
     Editor,
     /// May look at things.
     Viewer,
+}
+
+/// What the owner of a token is in the subject of a request, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Role in the project, own or inherited from its tenant.
+    pub project: Option<ProjectRole>,
+    /// Role in the tenant.
+    pub tenant: Option<TenantRole>,
+}
+
+/// Which membership a decision needs, so that others are not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// None.
+    Global,
+    /// The one in the project that is the subject.
+    Project,
+    /// The one in the tenant that is the subject.
+    Tenant,
 }
 
 /// Why a call is refused.
@@ -39,14 +64,27 @@ pub enum Refusal {
     Denied,
 }
 
-/// May a caller with these rights (`None`: without a token) call `method`, if it speaks of `machine`?
+/// Of what kind the subject of a method is.
+#[must_use]
+pub fn scope(method: &Method) -> Scope {
+    if !method.project_roles.is_empty() {
+        Scope::Project
+    } else if !method.tenant_roles.is_empty() {
+        Scope::Tenant
+    } else {
+        Scope::Global
+    }
+}
+
+/// May a caller with these rights (`None`: without a token) call `method` about `subject`?
 ///
 /// # Errors
 /// The reason of the refusal.
 pub fn decide(
     method: &Method,
+    subject: &str,
     caller: Option<&Rights>,
-    machine: Option<&str>,
+    now: Membership,
 ) -> Result<(), Refusal> {
     if method.visibility == Visibility::Public {
         return Ok(());
@@ -55,7 +93,10 @@ pub fn decide(
     let allowed = method.visibility == Visibility::Self_
         || admin(method, rights.admin)
         || infra(method, rights.infra)
-        || self::machine(method, rights, machine);
+        || machine(method, subject, rights)
+        || project(method, subject, rights, now.project)
+        || tenant(method, subject, rights, now.tenant)
+        || (scope(method) == Scope::Global && permitted(method, subject, rights));
     if allowed { Ok(()) } else { Err(Refusal::Denied) }
 }
 
@@ -67,8 +108,8 @@ fn admin(method: &Method, level: Option<Level>) -> bool {
             method.admin_roles.contains(&AdminRole::Viewer)
                 || method.infra_roles.contains(&InfraRole::Viewer)
                 || method.machine_roles.contains(&MachineRole::Viewer)
-                || method.project_roles.contains(&proto::method::ProjectRole::Viewer)
-                || method.tenant_roles.contains(&proto::method::TenantRole::Viewer)
+                || method.project_roles.contains(&ProjectRole::Viewer)
+                || method.tenant_roles.contains(&TenantRole::Viewer)
         }
         None => false,
     }
@@ -83,13 +124,111 @@ fn infra(method: &Method, level: Option<Level>) -> bool {
     method.infra_roles.contains(&role)
 }
 
-fn machine(method: &Method, rights: &Rights, machine: Option<&str>) -> bool {
-    let Some(machine) = machine else { return false };
-    let Some(level) = rights.machines.get(machine).or_else(|| rights.machines.get("*")) else {
+fn machine(method: &Method, subject: &str, rights: &Rights) -> bool {
+    let Some(level) = rights.machines.get(subject).or_else(|| rights.machines.get("*")) else {
         return false;
     };
     method.machine_roles.contains(&match level {
         Level::Editor => MachineRole::Editor,
         Level::Viewer => MachineRole::Viewer,
     })
+}
+
+/// The owner must be a member now; a token never gives more than its owner has, so that a demotion is effective at once.
+fn project(method: &Method, subject: &str, rights: &Rights, now: Option<ProjectRole>) -> bool {
+    let Some(now) = now else { return false };
+    let grants = |role: ProjectRole| method.project_roles.contains(&role);
+    if rights.login {
+        return grants(now);
+    }
+    let stated = rights.projects.get(subject).or_else(|| rights.projects.get("*"));
+    // a smaller number is a stronger role
+    stated.is_some_and(|role| grants((*role).max(now)))
+        || (grants(now) && permitted(method, subject, rights))
+}
+
+fn tenant(method: &Method, subject: &str, rights: &Rights, now: Option<TenantRole>) -> bool {
+    let Some(now) = now else { return false };
+    let grants = |role: TenantRole| method.tenant_roles.contains(&role);
+    if rights.login {
+        return grants(now);
+    }
+    let stated = rights.tenants.get(subject).or_else(|| rights.tenants.get("*"));
+    stated.is_some_and(|role| grants((*role).max(now)))
+        || (grants(now) && permitted(method, subject, rights))
+}
+
+fn permitted(method: &Method, subject: &str, rights: &Rights) -> bool {
+    rights.permissions.iter().any(|(about, methods)| {
+        (about == subject || about == "*" || subject.is_empty())
+            && methods.iter().any(|name| name == method.path)
+    })
+}
+
+impl From<&api::Token> for Rights {
+    fn from(token: &api::Token) -> Self {
+        Self {
+            login: token.token_type == api::TokenType::User,
+            admin: token.admin_role.and_then(|role| match role.as_known()? {
+                api::AdminRole::ADMIN_ROLE_EDITOR => Some(Level::Editor),
+                api::AdminRole::ADMIN_ROLE_VIEWER => Some(Level::Viewer),
+                api::AdminRole::ADMIN_ROLE_UNSPECIFIED => None,
+            }),
+            infra: token.infra_role.and_then(|role| match role.as_known()? {
+                api::InfraRole::INFRA_ROLE_EDITOR => Some(Level::Editor),
+                api::InfraRole::INFRA_ROLE_VIEWER => Some(Level::Viewer),
+                api::InfraRole::INFRA_ROLE_UNSPECIFIED => None,
+            }),
+            machines: token
+                .machine_roles
+                .iter()
+                .filter_map(|(uuid, role)| {
+                    let level = match role.as_known()? {
+                        api::MachineRole::MACHINE_ROLE_EDITOR => Level::Editor,
+                        api::MachineRole::MACHINE_ROLE_VIEWER => Level::Viewer,
+                        api::MachineRole::MACHINE_ROLE_UNSPECIFIED => return None,
+                    };
+                    Some((uuid.clone(), level))
+                })
+                .collect(),
+            projects: token
+                .project_roles
+                .iter()
+                .filter_map(|(id, role)| Some((id.clone(), project_role(role.as_known()?)?)))
+                .collect(),
+            tenants: token
+                .tenant_roles
+                .iter()
+                .filter_map(|(id, role)| Some((id.clone(), tenant_role(role.as_known()?)?)))
+                .collect(),
+            permissions: token
+                .permissions
+                .iter()
+                .map(|entry| (entry.subject.clone(), entry.methods.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// The role of the table of rights for the contract's.
+#[must_use]
+pub fn project_role(role: api::ProjectRole) -> Option<ProjectRole> {
+    match role {
+        api::ProjectRole::PROJECT_ROLE_OWNER => Some(ProjectRole::Owner),
+        api::ProjectRole::PROJECT_ROLE_EDITOR => Some(ProjectRole::Editor),
+        api::ProjectRole::PROJECT_ROLE_VIEWER => Some(ProjectRole::Viewer),
+        api::ProjectRole::PROJECT_ROLE_UNSPECIFIED => None,
+    }
+}
+
+/// The role of the table of rights for the contract's.
+#[must_use]
+pub fn tenant_role(role: api::TenantRole) -> Option<TenantRole> {
+    match role {
+        api::TenantRole::TENANT_ROLE_OWNER => Some(TenantRole::Owner),
+        api::TenantRole::TENANT_ROLE_EDITOR => Some(TenantRole::Editor),
+        api::TenantRole::TENANT_ROLE_VIEWER => Some(TenantRole::Viewer),
+        api::TenantRole::TENANT_ROLE_GUEST => Some(TenantRole::Guest),
+        api::TenantRole::TENANT_ROLE_UNSPECIFIED => None,
+    }
 }

@@ -2,12 +2,16 @@
 
 use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
 use proto::api::{
-    AdminRole, InfraRole, MachineRole, MethodService, MethodServiceListRequest,
-    MethodServiceListResponse, MethodServiceTokenScopedListRequest,
-    MethodServiceTokenScopedListResponse,
+    MethodService, MethodServiceListRequest, MethodServiceListResponse,
+    MethodServiceTokenScopedListRequest, MethodServiceTokenScopedListResponse,
 };
+use proto::method::{ProjectRole, TenantRole};
 
-use crate::auth::{Caller, Level, decide};
+use crate::auth::{Caller, Membership, decide};
+
+/// A list of methods has no subject: whoever could be a member of something is taken for its owner.
+const SOMEWHERE: Membership =
+    Membership { project: Some(ProjectRole::Owner), tenant: Some(TenantRole::Owner) };
 
 pub(super) struct Handler;
 
@@ -20,7 +24,7 @@ impl MethodService for Handler {
         let rights = ctx.extensions().get::<Caller>().map(|caller| &caller.rights);
         let methods = proto::method::METHODS
             .iter()
-            .filter(|method| decide(method, rights, Some("*")).is_ok())
+            .filter(|method| decide(method, "*", rights, SOMEWHERE).is_ok())
             .map(|method| method.path.to_owned())
             .collect();
         Response::ok(MethodServiceListResponse { methods, ..Default::default() })
@@ -33,30 +37,14 @@ impl MethodService for Handler {
     ) -> ServiceResult<MethodServiceTokenScopedListResponse> {
         let caller =
             ctx.extensions().get::<Caller>().ok_or_else(|| ConnectError::internal("no caller"))?;
-        let rights = &caller.rights;
-        let admin_role = rights.admin.map(|level| match level {
-            Level::Editor => AdminRole::ADMIN_ROLE_EDITOR.into(),
-            Level::Viewer => AdminRole::ADMIN_ROLE_VIEWER.into(),
-        });
-        let infra_role = rights.infra.map(|level| match level {
-            Level::Editor => InfraRole::INFRA_ROLE_EDITOR.into(),
-            Level::Viewer => InfraRole::INFRA_ROLE_VIEWER.into(),
-        });
-        let machine_roles = rights
-            .machines
-            .iter()
-            .map(|(machine, level)| {
-                let role = match level {
-                    Level::Editor => MachineRole::MACHINE_ROLE_EDITOR,
-                    Level::Viewer => MachineRole::MACHINE_ROLE_VIEWER,
-                };
-                (machine.clone(), role.into())
-            })
-            .collect();
+        let token = &caller.record;
         Response::ok(MethodServiceTokenScopedListResponse {
-            admin_role,
-            infra_role,
-            machine_roles,
+            permissions: token.permissions.clone(),
+            project_roles: token.project_roles.clone(),
+            tenant_roles: token.tenant_roles.clone(),
+            machine_roles: token.machine_roles.clone(),
+            admin_role: token.admin_role,
+            infra_role: token.infra_role,
             ..Default::default()
         })
     }

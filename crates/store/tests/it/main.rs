@@ -3,8 +3,8 @@
 mod postgres;
 
 use store::signing_key::{self, SigningKey};
-use store::token::{self, Token};
-use store::{Db, Error};
+use store::token;
+use store::{Db, Entity, Error};
 
 /// Runs a test on a fresh database of each engine.
 async fn on_both(test: impl AsyncFn(Db)) {
@@ -15,16 +15,10 @@ async fn on_both(test: impl AsyncFn(Db)) {
     test(Db::open(&server.url()).await.expect("PostgreSQL")).await;
 }
 
-fn token(uuid: &str) -> Token {
-    Token {
-        uuid: uuid.to_owned(),
-        user: "alice".to_owned(),
-        kind: "TOKEN_TYPE_API".to_owned(),
-        description: "für Tests".to_owned(),
-        body: "{}".to_owned(),
-        issued_at_us: 1,
-        expires_at_us: 2_000_000_000_000_000,
-    }
+const FAR: i64 = 2_000_000_000_000_000;
+
+fn token(uuid: &str) -> Entity {
+    Entity::new(uuid, "{}".to_owned(), 1)
 }
 
 fn key(kid: &str, expires_at_us: i64) -> SigningKey {
@@ -41,19 +35,20 @@ fn key(kid: &str, expires_at_us: i64) -> SigningKey {
 async fn a_token_is_found_by_its_owner_until_it_is_revoked() {
     on_both(async |db| {
         let mut tx = db.begin_write().await.expect("begin");
-        token::insert(&mut tx, &token("t1")).await.expect("insert");
+        token::insert(&mut tx, "alice", &token("t1"), FAR).await.expect("insert");
         tx.commit().await.expect("commit");
 
         let mut tx = db.begin_read().await.expect("begin");
-        assert_eq!(token::get(&mut tx, "alice", "t1").await.expect("get"), Some(token("t1")));
-        assert_eq!(token::get(&mut tx, "bob", "t1").await.expect("get"), None);
+        assert_eq!(token::get(&mut tx, "alice", "t1", 2).await.expect("get"), Some(token("t1")));
+        assert_eq!(token::get(&mut tx, "bob", "t1", 2).await.expect("get"), None);
+        assert_eq!(token::get(&mut tx, "alice", "t1", FAR).await.expect("get"), None, "expired");
         drop(tx);
 
         let mut tx = db.begin_write().await.expect("begin");
         assert!(!token::delete(&mut tx, "bob", "t1").await.expect("delete"));
         assert!(token::delete(&mut tx, "alice", "t1").await.expect("delete"));
         assert!(!token::delete(&mut tx, "alice", "t1").await.expect("delete"));
-        assert_eq!(token::get(&mut tx, "alice", "t1").await.expect("get"), None);
+        assert_eq!(token::get(&mut tx, "alice", "t1", 2).await.expect("get"), None);
     })
     .await;
 }
@@ -62,8 +57,8 @@ async fn a_token_is_found_by_its_owner_until_it_is_revoked() {
 async fn a_second_token_with_the_same_id_is_refused() {
     on_both(async |db| {
         let mut tx = db.begin_write().await.expect("begin");
-        token::insert(&mut tx, &token("t1")).await.expect("insert");
-        let again = token::insert(&mut tx, &token("t1")).await;
+        token::insert(&mut tx, "alice", &token("t1"), FAR).await.expect("insert");
+        let again = token::insert(&mut tx, "alice", &token("t1"), FAR).await;
         assert!(matches!(again, Err(Error::Unique(_))), "{again:?}");
     })
     .await;
@@ -73,10 +68,10 @@ async fn a_second_token_with_the_same_id_is_refused() {
 async fn what_is_not_committed_is_gone() {
     on_both(async |db| {
         let mut tx = db.begin_write().await.expect("begin");
-        token::insert(&mut tx, &token("t1")).await.expect("insert");
+        token::insert(&mut tx, "alice", &token("t1"), FAR).await.expect("insert");
         drop(tx);
         let mut tx = db.begin_write().await.expect("begin");
-        assert_eq!(token::get(&mut tx, "alice", "t1").await.expect("get"), None);
+        assert_eq!(token::get(&mut tx, "alice", "t1", 2).await.expect("get"), None);
     })
     .await;
 }
@@ -133,11 +128,11 @@ async fn opening_twice_migrates_once_and_keeps_what_is_there() {
     for url in [format!("sqlite:{}", folder.path().join("test.db").display()), server.url()] {
         let db = Db::open(&url).await.expect("first");
         let mut tx = db.begin_write().await.expect("begin");
-        token::insert(&mut tx, &token("t1")).await.expect("insert");
+        token::insert(&mut tx, "alice", &token("t1"), FAR).await.expect("insert");
         tx.commit().await.expect("commit");
         let (a, b) = tokio::join!(Db::open(&url), Db::open(&url));
         let mut tx = a.expect("second").begin_read().await.expect("begin");
-        assert!(token::get(&mut tx, "alice", "t1").await.expect("get").is_some());
+        assert!(token::get(&mut tx, "alice", "t1", 2).await.expect("get").is_some());
         b.expect("third");
     }
 }
@@ -146,4 +141,38 @@ async fn opening_twice_migrates_once_and_keeps_what_is_there() {
 async fn an_unknown_kind_of_database_is_named_in_the_error() {
     let error = Db::open("mysql://x").await.expect_err("refused").to_string();
     assert!(error.contains("sqlite:PATH"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nudge_wakes_who_watches_once_it_is_committed_and_nobody_else() {
+    on_both(async |db| {
+        let mut watcher = db.watch("machine:a");
+        let mut other = db.watch("machine:b");
+        let wait = std::time::Duration::from_millis(200);
+        let mut tx = db.begin_write().await.expect("begin");
+        tx.nudge("machine:a");
+        assert!(tokio::time::timeout(wait, watcher.changed()).await.is_err(), "not committed");
+        tx.commit().await.expect("commit");
+        tokio::time::timeout(std::time::Duration::from_secs(10), watcher.changed())
+            .await
+            .expect("woken");
+        assert!(tokio::time::timeout(wait, other.changed()).await.is_err(), "another key");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_of_an_older_state_changes_nothing() {
+    on_both(async |db| {
+        let mut tx = db.begin_write().await.expect("begin");
+        let columns = ["alice".into(), FAR.into()];
+        token::TABLE.insert(&mut tx, &token("t1"), &columns).await.expect("insert");
+        let old = token::TABLE.get(&mut tx, "t1").await.expect("get").expect("row");
+        let new = old.next("{\"a\":1}".to_owned(), 1);
+        assert!(new.updated_at_us > old.updated_at_us, "also within one microsecond");
+        assert!(token::TABLE.update(&mut tx, &new, &columns).await.expect("update"));
+        assert!(!token::TABLE.update(&mut tx, &new, &columns).await.expect("update"), "stale");
+        assert_eq!(token::TABLE.get(&mut tx, "t1").await.expect("get"), Some(new));
+    })
+    .await;
 }

@@ -1,0 +1,11 @@
+//! `BMCService`: what BMC agents report and are asked to do.
+
+use std::sync::Arc;
+
+use connectrpc::Router;
+
+use super::App;
+
+pub(super) fn register(_: &Arc<App>, router: Router) -> Router {
+    router
+}

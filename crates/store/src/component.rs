@@ -1,0 +1,3 @@
+//! Components that report themselves.
+
+pub(crate) const SCHEMA: &[&str] = &[];

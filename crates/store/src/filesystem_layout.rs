@@ -1,0 +1,3 @@
+//! Filesystem layouts.
+
+pub(crate) const SCHEMA: &[&str] = &[];

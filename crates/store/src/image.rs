@@ -1,0 +1,3 @@
+//! Images.
+
+pub(crate) const SCHEMA: &[&str] = &[];

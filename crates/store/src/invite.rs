@@ -1,0 +1,3 @@
+//! Invitations to tenants and projects.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Addresses.
+
+pub(crate) const SCHEMA: &[&str] = &[];

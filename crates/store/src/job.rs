@@ -1,0 +1,3 @@
+//! Work that outlives a call.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Machines and the pool of ASNs.
+
+pub(crate) const SCHEMA: &[&str] = &[];

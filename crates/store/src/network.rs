@@ -1,0 +1,3 @@
+//! Networks and the pool of VRFs.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Partitions.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Phases of provisioning with their durations.
+
+pub(crate) const SCHEMA: &[&str] = &[];

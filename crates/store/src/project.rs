@@ -1,0 +1,140 @@
+//! Projects and who belongs to them.
+
+use crate::db::Tx;
+use crate::tenant::{Member, list};
+use crate::{Entity, Error, Table, entity_table};
+
+/// Columns: `tenant`. The body is the contract's `Project`.
+pub const TABLE: Table = Table { name: "project", columns: &["tenant"] };
+
+pub(crate) const SCHEMA: &[&str] = &[
+    entity_table!("project", ", tenant text NOT NULL REFERENCES tenant (id)"),
+    "CREATE INDEX project_tenant ON project (tenant)",
+    "CREATE TABLE project_member (
+        project text NOT NULL REFERENCES project (id),
+        member text NOT NULL REFERENCES tenant (id),
+        role bigint NOT NULL,
+        created_at bigint NOT NULL,
+        PRIMARY KEY (project, member)
+    )",
+    "CREATE INDEX project_member_member ON project_member (member)",
+];
+
+/// Role of a user in a project: the stronger of their own and the one that they have in the project's tenant, where
+/// guests have none.
+///
+/// # Errors
+/// The database failed.
+pub async fn role(tx: &mut Tx, project: &str, user: &str) -> Result<Option<i64>, Error> {
+    let row = tx
+        .fetch_optional(
+            "SELECT min(role) FROM (
+                SELECT role FROM project_member WHERE project = $1 AND member = $2
+                UNION ALL
+                SELECT tenant_member.role FROM tenant_member
+                JOIN project ON project.tenant = tenant_member.tenant
+                WHERE project.id = $1 AND tenant_member.member = $2 AND tenant_member.role <= 3) AS roles",
+            &[project.into(), user.into()],
+        )
+        .await?;
+    match row {
+        Some(row) => row.opt_int(0),
+        None => Ok(None),
+    }
+}
+
+/// Adds a member.
+///
+/// # Errors
+/// [`Error::Unique`] when it is one, [`Error::ForeignKey`] when one of the two does not exist.
+pub async fn add_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO project_member (project, member, role, created_at) VALUES ($1, $2, $3, $4)",
+        &[
+            (&member.of).into(),
+            (&member.member).into(),
+            member.role.into(),
+            member.created_at_us.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Changes the role of a direct member; false when there is none.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_role(tx: &mut Tx, project: &str, member: &str, role: i64) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE project_member SET role = $3 WHERE project = $1 AND member = $2",
+            &[project.into(), member.into(), role.into()],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Removes a direct member; false when there is none.
+///
+/// # Errors
+/// The database failed.
+pub async fn remove_member(tx: &mut Tx, project: &str, member: &str) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "DELETE FROM project_member WHERE project = $1 AND member = $2",
+            &[project.into(), member.into()],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Removes all direct members.
+///
+/// # Errors
+/// The database failed.
+pub async fn remove_all_members(tx: &mut Tx, project: &str) -> Result<(), Error> {
+    tx.execute("DELETE FROM project_member WHERE project = $1", &[project.into()]).await?;
+    Ok(())
+}
+
+/// Direct members, ordered by login.
+///
+/// # Errors
+/// The database failed.
+pub async fn members(tx: &mut Tx, project: &str) -> Result<Vec<Member>, Error> {
+    list(tx, "SELECT project, member, role, created_at FROM project_member WHERE project = $1 ORDER BY member", project).await
+}
+
+/// Direct memberships of all projects of a tenant, ordered by member and project.
+///
+/// # Errors
+/// The database failed.
+pub async fn members_of_tenant(tx: &mut Tx, tenant: &str) -> Result<Vec<Member>, Error> {
+    list(
+        tx,
+        "SELECT project_member.project, project_member.member, project_member.role, project_member.created_at
+         FROM project_member JOIN project ON project.id = project_member.project
+         WHERE project.tenant = $1 ORDER BY project_member.member, project_member.project",
+        tenant,
+    )
+    .await
+}
+
+/// Projects in which a user takes part, directly or through their tenant, ordered by id.
+///
+/// # Errors
+/// The database failed.
+pub async fn of_user(tx: &mut Tx, user: &str) -> Result<Vec<Entity>, Error> {
+    tx.fetch_all(
+        "SELECT id, body, generation, created_at, updated_at FROM project WHERE id IN (
+            SELECT project FROM project_member WHERE member = $1
+            UNION SELECT project.id FROM project JOIN tenant_member ON tenant_member.tenant = project.tenant
+            WHERE tenant_member.member = $1) ORDER BY id",
+        &[user.into()],
+    )
+    .await?
+    .iter()
+    .map(crate::table::from_row)
+    .collect()
+}

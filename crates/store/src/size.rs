@@ -1,0 +1,3 @@
+//! Sizes.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Which images may run on a size.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Machines kept free for a project.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,3 @@
+//! Switches, their ports and who is connected.
+
+pub(crate) const SCHEMA: &[&str] = &[];

@@ -1,0 +1,156 @@
+//! Tenants and who belongs to them.
+
+use crate::db::Tx;
+use crate::{Entity, Error, Table, entity_table};
+
+/// The body is the contract's `Tenant`; the id is its login.
+pub const TABLE: Table = Table { name: "tenant", columns: &[] };
+
+pub(crate) const SCHEMA: &[&str] = &[
+    entity_table!("tenant", ""),
+    // roles are the contract's numbers: a smaller one is stronger
+    "CREATE TABLE tenant_member (
+        tenant text NOT NULL REFERENCES tenant (id),
+        member text NOT NULL REFERENCES tenant (id),
+        role bigint NOT NULL,
+        created_at bigint NOT NULL,
+        PRIMARY KEY (tenant, member)
+    )",
+    "CREATE INDEX tenant_member_member ON tenant_member (member)",
+];
+
+/// A member of a tenant or project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Tenant or project.
+    pub of: String,
+    /// Login of the member, which is a tenant, too.
+    pub member: String,
+    /// Number of the role in the contract.
+    pub role: i64,
+    /// Microseconds since 1970.
+    pub created_at_us: i64,
+}
+
+/// Role of a member.
+///
+/// # Errors
+/// The database failed.
+pub async fn role(tx: &mut Tx, tenant: &str, member: &str) -> Result<Option<i64>, Error> {
+    tx.fetch_optional(
+        "SELECT role FROM tenant_member WHERE tenant = $1 AND member = $2",
+        &[tenant.into(), member.into()],
+    )
+    .await?
+    .map(|row| row.int(0))
+    .transpose()
+}
+
+/// Adds a member.
+///
+/// # Errors
+/// [`Error::Unique`] when it is one, [`Error::ForeignKey`] when one of the two does not exist.
+pub async fn add_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO tenant_member (tenant, member, role, created_at) VALUES ($1, $2, $3, $4)",
+        &[
+            (&member.of).into(),
+            (&member.member).into(),
+            member.role.into(),
+            member.created_at_us.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Changes the role of a member; false when there is none.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_role(tx: &mut Tx, tenant: &str, member: &str, role: i64) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE tenant_member SET role = $3 WHERE tenant = $1 AND member = $2",
+            &[tenant.into(), member.into(), role.into()],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Removes a member; false when there is none.
+///
+/// # Errors
+/// The database failed.
+pub async fn remove_member(tx: &mut Tx, tenant: &str, member: &str) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "DELETE FROM tenant_member WHERE tenant = $1 AND member = $2",
+            &[tenant.into(), member.into()],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Removes all memberships of and in a tenant.
+///
+/// # Errors
+/// The database failed.
+pub async fn remove_all_members(tx: &mut Tx, tenant: &str) -> Result<(), Error> {
+    for sql in [
+        "DELETE FROM tenant_member WHERE tenant = $1 OR member = $1",
+        "DELETE FROM project_member WHERE member = $1",
+    ] {
+        tx.execute(sql, &[tenant.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Members of a tenant, ordered by login.
+///
+/// # Errors
+/// The database failed.
+pub async fn members(tx: &mut Tx, tenant: &str) -> Result<Vec<Member>, Error> {
+    list(tx, "SELECT tenant, member, role, created_at FROM tenant_member WHERE tenant = $1 ORDER BY member", tenant).await
+}
+
+/// Memberships of a user, ordered by tenant.
+///
+/// # Errors
+/// The database failed.
+pub async fn memberships(tx: &mut Tx, member: &str) -> Result<Vec<Member>, Error> {
+    list(tx, "SELECT tenant, member, role, created_at FROM tenant_member WHERE member = $1 ORDER BY tenant", member).await
+}
+
+/// Tenants in which a user takes part, directly or as a member of one of their projects, ordered by login.
+///
+/// # Errors
+/// The database failed.
+pub async fn of_user(tx: &mut Tx, user: &str) -> Result<Vec<Entity>, Error> {
+    tx.fetch_all(
+        "SELECT id, body, generation, created_at, updated_at FROM tenant WHERE id IN (
+            SELECT tenant FROM tenant_member WHERE member = $1
+            UNION SELECT project.tenant FROM project JOIN project_member ON project_member.project = project.id
+            WHERE project_member.member = $1) ORDER BY id",
+        &[user.into()],
+    )
+    .await?
+    .iter()
+    .map(crate::table::from_row)
+    .collect()
+}
+
+pub(crate) async fn list(tx: &mut Tx, sql: &str, of: &str) -> Result<Vec<Member>, Error> {
+    tx.fetch_all(sql, &[of.into()])
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(Member {
+                of: row.text(0)?,
+                member: row.text(1)?,
+                role: row.int(2)?,
+                created_at_us: row.int(3)?,
+            })
+        })
+        .collect()
+}
