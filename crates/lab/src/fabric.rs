@@ -1,0 +1,250 @@
+//! The cables: namespaces, links, bridges and ports of the lab.
+//!
+//! [`plan`] is the whole fabric as text for `ip -batch`, one batch per namespace; [`apply`] feeds it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::netns;
+use crate::shell;
+use crate::topology::{
+    EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, HOST_ADDRESS, HOST_LINK, LEAVES, Leaf,
+    Machine, SERVICE_ADDRESS, TENANT_PREFIXES,
+};
+
+/// Commands for one namespace.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// `None` is the host's.
+    pub namespace: Option<String>,
+    /// Switches of the kernel, `path=value` below `/proc/sys/net`, set before the commands run.
+    pub switches: Vec<(&'static str, &'static str)>,
+    /// One command per line, as `ip -batch` reads them.
+    pub commands: String,
+}
+
+/// Routers forward, spread over equal paths, and accept what comes another way than they would send.
+const ROUTER: [(&str, &str); 6] = [
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/fib_multipath_hash_policy", "1"),
+    ("ipv6/conf/default/accept_dad", "0"),
+];
+
+/// The fabric for so many machines.
+pub fn plan(machines: u8) -> Vec<Batch> {
+    let mut batches = vec![host(), exit()];
+    batches.extend(LEAVES.map(|leaf| leaf_batch(leaf, machines)));
+    batches.push(routes());
+    batches
+}
+
+fn host() -> Batch {
+    let mut commands = format!("netns add {EXIT}\n");
+    for leaf in LEAVES {
+        let (name, namespace) = (leaf.name(), leaf.namespace());
+        writeln!(commands, "netns add {namespace}").expect("text");
+        writeln!(
+            commands,
+            "link add {name} netns {EXIT} type veth peer name up0 netns {namespace}"
+        )
+        .expect("text");
+    }
+    write!(
+        commands,
+        "link add {HOST_LINK} type veth peer name {EXIT_HOST_LINK} netns {EXIT}\n\
+         address add {HOST_ADDRESS}/30 dev {HOST_LINK}\n\
+         link set {HOST_LINK} up\n"
+    )
+    .expect("text");
+    Batch { namespace: None, switches: Vec::new(), commands }
+}
+
+fn exit() -> Batch {
+    let mut commands = format!(
+        "link set lo up\n\
+         address add {EXIT_LOOPBACK}/32 dev lo\n\
+         address add {SERVICE_ADDRESS}/32 dev lo\n\
+         address add {EXIT_ADDRESS}/30 dev {EXIT_HOST_LINK}\n\
+         link set {EXIT_HOST_LINK} up\n"
+    );
+    for leaf in LEAVES {
+        writeln!(commands, "link set {} up", leaf.name()).expect("text");
+    }
+    Batch { namespace: Some(EXIT.to_owned()), switches: ROUTER.to_vec(), commands }
+}
+
+/// Ports are persistent taps: they exist while a machine is off, without carrier, as on a real switch.
+fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
+    let mut commands = format!(
+        "link set lo up\n\
+         address add {}/32 dev lo\n\
+         link set up0 up\n\
+         link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
+         address add {}/24 dev boot\n\
+         address add {}/64 dev boot nodad\n\
+         link set boot up\n",
+        leaf.loopback(),
+        leaf.boot_address(),
+        leaf.boot_address6()
+    );
+    for machine in Machine::all(machines) {
+        let port = machine.port();
+        write!(
+            commands,
+            "tuntap add dev {port} mode tap vnet_hdr\n\
+             link set {port} master boot\n\
+             link set {port} up\n"
+        )
+        .expect("text");
+    }
+    Batch { namespace: Some(leaf.namespace()), switches: ROUTER.to_vec(), commands }
+}
+
+/// The host reaches tenants' machines and the control plane.
+fn routes() -> Batch {
+    let service = format!("{SERVICE_ADDRESS}/32");
+    let mut commands = String::new();
+    for prefix in TENANT_PREFIXES.into_iter().chain([service.as_str()]) {
+        writeln!(commands, "route replace {prefix} via {EXIT_ADDRESS} dev {HOST_LINK}")
+            .expect("text");
+    }
+    Batch { namespace: None, switches: Vec::new(), commands }
+}
+
+/// Makes the fabric.
+///
+/// # Errors
+/// Not root, or a link of the same name is there: `lab down` removes it.
+pub fn apply(batches: &[Batch]) -> Result<()> {
+    for batch in batches {
+        let place = batch.namespace.as_deref().unwrap_or("the host");
+        one(batch).with_context(|| format!("cannot make the network of {place}"))?;
+    }
+    Ok(())
+}
+
+fn one(batch: &Batch) -> Result<()> {
+    let feed =
+        || shell::feed(&mut shell::command("ip", ["-batch", "-"]), &batch.commands).map(drop);
+    let Some(namespace) = &batch.namespace else { return feed() };
+    netns::within(namespace, || {
+        for (switch, value) in &batch.switches {
+            let path = Path::new("/proc/sys/net").join(switch);
+            fs::write(&path, value).with_context(|| format!("cannot set {}", path.display()))?;
+        }
+        feed()
+    })
+}
+
+/// Names of the lab's namespaces.
+pub fn namespaces() -> Vec<String> {
+    let mut all = vec![EXIT.to_owned()];
+    all.extend(LEAVES.map(Leaf::namespace));
+    all
+}
+
+/// What is there of the fabric: namespaces and the link of the host.
+pub fn leftovers() -> Vec<String> {
+    let mut left: Vec<_> =
+        namespaces().into_iter().filter(|namespace| netns::file(namespace).exists()).collect();
+    if Path::new("/sys/class/net").join(HOST_LINK).exists() {
+        left.push(HOST_LINK.to_owned());
+    }
+    left
+}
+
+/// Removes the fabric as far as it is there. Links, bridges and ports go with their namespace, routes with their
+/// link. The folder of namespaces goes, too, when nobody else has one.
+///
+/// # Errors
+/// A namespace cannot be removed.
+pub fn remove() -> Result<()> {
+    for name in leftovers() {
+        let kind = if name == HOST_LINK { ["link", "del"] } else { ["netns", "del"] };
+        let result = shell::run(&mut shell::command("ip", [kind[0], kind[1], &name]));
+        // the link may have gone with its namespace in the meantime
+        if leftovers().contains(&name) {
+            result.with_context(|| format!("cannot remove {name}"))?;
+        }
+    }
+    remove_empty_folder();
+    Ok(())
+}
+
+/// `ip netns add` makes `/run/netns` and mounts it over itself; nobody needs that when it is empty.
+fn remove_empty_folder() {
+    let folder = Path::new(netns::FOLDER);
+    let empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    // busy or not mounted: somebody else's
+    if empty && nix::mount::umount(folder).is_ok() {
+        let removed: io::Result<()> = fs::remove_dir(folder);
+        removed.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_is_readable() {
+        let mut text = String::new();
+        for batch in plan(1) {
+            writeln!(text, "[{}]", batch.namespace.as_deref().unwrap_or("host")).expect("text");
+            text.push_str(&batch.commands);
+        }
+        expect_test::expect![[r#"
+            [host]
+            netns add mlab-exit
+            netns add mlab-leaf01
+            link add leaf01 netns mlab-exit type veth peer name up0 netns mlab-leaf01
+            netns add mlab-leaf02
+            link add leaf02 netns mlab-exit type veth peer name up0 netns mlab-leaf02
+            link add mlab-host type veth peer name host0 netns mlab-exit
+            address add 169.254.77.1/30 dev mlab-host
+            link set mlab-host up
+            [mlab-exit]
+            link set lo up
+            address add 10.0.0.21/32 dev lo
+            address add 10.255.0.1/32 dev lo
+            address add 169.254.77.2/30 dev host0
+            link set host0 up
+            link set leaf01 up
+            link set leaf02 up
+            [mlab-leaf01]
+            link set lo up
+            address add 10.0.0.11/32 dev lo
+            link set up0 up
+            link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0
+            address add 10.0.1.1/24 dev boot
+            address add fd99:0:0:1::1/64 dev boot nodad
+            link set boot up
+            tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 master boot
+            link set swp1 up
+            [mlab-leaf02]
+            link set lo up
+            address add 10.0.0.12/32 dev lo
+            link set up0 up
+            link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0
+            address add 10.0.2.1/24 dev boot
+            address add fd99:0:0:2::1/64 dev boot nodad
+            link set boot up
+            tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 master boot
+            link set swp1 up
+            [host]
+            route replace 10.100.0.0/14 via 169.254.77.2 dev mlab-host
+            route replace 10.200.0.0/16 via 169.254.77.2 dev mlab-host
+            route replace 10.255.0.1/32 via 169.254.77.2 dev mlab-host
+        "#]]
+        .assert_eq(&text);
+    }
+}
