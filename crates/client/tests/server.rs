@@ -139,6 +139,7 @@ async fn the_token_travels_and_is_read_again() {
     *fake.wants.lock().unwrap() = Some("Bearer three".into());
     let error = call(&with_file).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unauthenticated);
+    server.crash();
 }
 
 #[tokio::test]
