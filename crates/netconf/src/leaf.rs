@@ -1,0 +1,292 @@
+//! Routing configuration of a leaf: BGP unnumbered to the fabric above and to the machines below.
+//!
+//! Every peer has a filter in both directions. From a machine come its own prefixes and nothing else, to a machine goes
+//! the default route and nothing else, to the fabric go the leaf's own prefixes and those that came from machines: a leaf
+//! never carries traffic between two uplinks.
+//!
+//! The text is written the way FRR prints it and uses nothing whose default depends on FRR's profile, so that
+//! what runs can be compared with what should run line by line.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+
+/// All route maps and lists of ours start with it; what is called otherwise belongs to somebody else.
+pub const NAME_PREFIX: &str = "metal-";
+
+/// What the configuration is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Name that the routing daemon shows to its neighbours.
+    pub hostname: String,
+    /// Autonomous system of this leaf, its own.
+    pub asn: u32,
+    /// Router id; announced as a host route.
+    pub loopback: Ipv4Addr,
+    /// Prefixes of the boot network on this leaf, announced while an interface has them.
+    pub boot: Vec<IpNet>,
+    /// Never accepted from a machine, whatever its filter says; loopback and boot prefixes are protected anyway.
+    pub protected: Vec<IpNet>,
+    /// Interfaces to spines or exits.
+    pub uplinks: Vec<String>,
+    /// Routed machine ports; a port that is not here has no peer.
+    pub ports: Vec<Port>,
+    /// More prefixes than this from one machine and address family take its session down for a minute.
+    pub maximum_prefix: u32,
+}
+
+/// A machine port that is routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Name of the interface.
+    pub name: String,
+    /// What is plugged in.
+    pub role: Role,
+    /// Accepted prefixes, each with everything inside it; empty accepts nothing.
+    pub accept: Vec<IpNet>,
+    /// For people reading the configuration, one line.
+    pub description: Option<String>,
+}
+
+/// What is plugged into a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A tenant's machine.
+    Machine,
+    /// A tenant's firewall, which is part of the underlay.
+    Firewall,
+}
+
+impl Role {
+    /// Name of the peer group.
+    pub fn peer_group(self) -> &'static str {
+        match self {
+            Self::Machine => "MACHINE",
+            Self::Firewall => "FIREWALL",
+        }
+    }
+}
+
+/// Name of the peer group towards spines and exits.
+pub const FABRIC: &str = "FABRIC";
+
+/// The complete configuration. Equal leaves give equal text, whatever the order of their ports and prefixes.
+#[must_use]
+pub fn frr(leaf: &Leaf) -> String {
+    let mut ports: Vec<_> = leaf.ports.iter().collect();
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut text = format!("frr defaults datacenter\nhostname {}\n", leaf.hostname);
+    interfaces(&mut text, leaf, &ports);
+    lists(&mut text, leaf, &ports);
+    route_maps(&mut text, leaf, &ports);
+    bgp(&mut text, leaf, &ports);
+    text
+}
+
+/// Router advertisements are how unnumbered neighbours find one another: one a second, so that a machine that has just
+/// booted waits at most that long. Lifetime 0 says that this is no default router for a machine without BGP.
+fn interfaces(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+    for name in leaf.uplinks.iter().chain(ports.iter().map(|port| &port.name)) {
+        let _ = write!(
+            text,
+            "!\ninterface {name}\n no ipv6 nd suppress-ra\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n"
+        );
+    }
+}
+
+fn lists(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+    text.push_str("!\n");
+    for prefix in ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse::<IpNet>()).into_iter().flatten()
+    {
+        let _ = writeln!(text, "{}default seq 10 permit {prefix}", list(&prefix));
+    }
+    for (index, prefix) in own(leaf).iter().enumerate() {
+        let _ = writeln!(text, "{}own seq {} permit {prefix}", list(prefix), 10 * (index + 1));
+    }
+    for port in ports {
+        port_lists(text, leaf, port);
+    }
+    let _ = writeln!(
+        text,
+        "!\nbgp large-community-list standard metal-machines seq 10 permit {}",
+        mark(leaf)
+    );
+}
+
+fn port_lists(text: &mut String, leaf: &Leaf, port: &Port) {
+    // The default route is nobody's own: a machine that announced it would draw everybody's traffic.
+    let accept: BTreeSet<_> =
+        port.accept.iter().map(IpNet::trunc).filter(|prefix| prefix.prefix_len() > 0).collect();
+    let protected: BTreeSet<_> =
+        own(leaf).into_iter().chain(leaf.protected.iter().map(IpNet::trunc)).collect();
+    let overlaps =
+        |prefix: &&IpNet| accept.iter().any(|a| a.contains(*prefix) || prefix.contains(a));
+    for (index, prefix) in protected.iter().filter(overlaps).enumerate() {
+        let _ = writeln!(
+            text,
+            "{}{}-in seq {} deny {}",
+            list(prefix),
+            port.name,
+            index + 1,
+            inside(prefix)
+        );
+    }
+    let mut taken = BTreeSet::new();
+    for prefix in &accept {
+        let mut place = sequence(prefix);
+        while !taken.insert(place) {
+            place += 1;
+        }
+        let _ = writeln!(
+            text,
+            "{}{}-in seq {place} permit {}",
+            list(prefix),
+            port.name,
+            inside(prefix)
+        );
+    }
+}
+
+fn route_maps(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+    text.push_str("!\nroute-map metal-fabric-in permit 10\nexit\n");
+    text.push_str(
+        "!\nroute-map metal-fabric-out permit 10\n match large-community metal-machines\nexit\n",
+    );
+    by_list(text, "metal-fabric-out", 20, "metal-own", "");
+    by_list(text, "metal-machine-out", 10, "metal-default", "");
+    let set = format!(" set large-community {}\n", mark(leaf));
+    for port in ports {
+        let name = format!("metal-{}-in", port.name);
+        by_list(text, &name, 10, &name, &set);
+    }
+}
+
+/// Two entries for the two address families and an end that refuses the rest.
+fn by_list(text: &mut String, map: &str, sequence: u32, list: &str, set: &str) {
+    let (v4, v6) = (sequence, sequence + 10);
+    let _ = write!(
+        text,
+        "!\nroute-map {map} permit {v4}\n match ip address prefix-list {list}\n{set}exit\n"
+    );
+    let _ = write!(
+        text,
+        "!\nroute-map {map} permit {v6}\n match ipv6 address prefix-list {list}\n{set}exit\n"
+    );
+    let _ = write!(text, "!\nroute-map {map} deny 99\nexit\n");
+}
+
+fn bgp(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+    let roles: BTreeSet<_> = ports.iter().map(|port| port.role).collect();
+    let groups: Vec<_> =
+        std::iter::once(FABRIC).chain(roles.iter().map(|role| role.peer_group())).collect();
+
+    // A changed filter takes effect after this many seconds; FRR would take five.
+    text.push_str("!\nbgp route-map delay-timer 1\n");
+    let _ = write!(
+        text,
+        "!\nrouter bgp {}\n bgp router-id {}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
+        leaf.asn, leaf.loopback
+    );
+    for group in &groups {
+        let _ = write!(
+            text,
+            " neighbor {group} peer-group
+ neighbor {group} remote-as external
+ neighbor {group} advertisement-interval 0
+ neighbor {group} timers 3 9
+ neighbor {group} timers connect 1
+ neighbor {group} capability extended-nexthop
+"
+        );
+    }
+    for uplink in &leaf.uplinks {
+        let _ = writeln!(text, " neighbor {uplink} interface peer-group {FABRIC}");
+    }
+    for port in ports {
+        let _ = writeln!(
+            text,
+            " neighbor {} interface peer-group {}",
+            port.name,
+            port.role.peer_group()
+        );
+        if let Some(description) = &port.description {
+            let line = description.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(text, " neighbor {} description {line}", port.name);
+        }
+    }
+    for (family, v6) in [("ipv4", false), ("ipv6", true)] {
+        address_family(text, leaf, ports, &groups, family, v6);
+    }
+    text.push_str("exit\n");
+}
+
+fn address_family(
+    text: &mut String,
+    leaf: &Leaf,
+    ports: &[&Port],
+    groups: &[&str],
+    family: &str,
+    v6: bool,
+) {
+    let _ = write!(text, " !\n address-family {family} unicast\n");
+    for prefix in own(leaf).iter().filter(|prefix| prefix.addr().is_ipv6() == v6) {
+        let _ = writeln!(text, "  network {prefix}");
+    }
+    for group in groups {
+        let _ = writeln!(text, "  neighbor {group} activate");
+        if *group == FABRIC {
+            let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-in in");
+            let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-out out");
+        } else {
+            let _ = writeln!(
+                text,
+                "  neighbor {group} maximum-prefix {} restart 1",
+                leaf.maximum_prefix
+            );
+            let _ = writeln!(text, "  neighbor {group} route-map metal-machine-out out");
+        }
+    }
+    for port in ports {
+        let _ = writeln!(text, "  neighbor {0} route-map metal-{0}-in in", port.name);
+    }
+    text.push_str(" exit-address-family\n");
+}
+
+/// What the leaf announces for itself.
+fn own(leaf: &Leaf) -> BTreeSet<IpNet> {
+    std::iter::once(IpNet::from(std::net::IpAddr::from(leaf.loopback)))
+        .chain(leaf.boot.iter().map(IpNet::trunc))
+        .collect()
+}
+
+/// Large community that every route from a machine carries inside this leaf.
+fn mark(leaf: &Leaf) -> String {
+    format!("{}:1:1", leaf.asn)
+}
+
+fn list(prefix: &IpNet) -> &'static str {
+    match prefix {
+        IpNet::V4(_) => "ip prefix-list metal-",
+        IpNet::V6(_) => "ipv6 prefix-list metal-",
+    }
+}
+
+/// The prefix and everything inside it.
+fn inside(prefix: &IpNet) -> String {
+    match prefix.max_prefix_len() {
+        host if host == prefix.prefix_len() => prefix.to_string(),
+        host => format!("{prefix} le {host}"),
+    }
+}
+
+/// A place that depends on the prefix alone, so that one more prefix is one more line and moves no other. FRR refuses
+/// one prefix in two places and prints no list without places. FNV-1a; behind the refusals, which count from 1.
+fn sequence(prefix: &IpNet) -> u32 {
+    let hash = prefix
+        .to_string()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    100_000 + hash % 1_000_000_000
+}
