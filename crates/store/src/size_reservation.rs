@@ -1,3 +1,81 @@
-//! Machines kept free for a project.
+//! Machines of a size that are kept free for a project.
 
-pub(crate) const SCHEMA: &[&str] = &[];
+use crate::db::{Tx, Value};
+use crate::{Entity, Error, Table, entity_table};
+
+/// Columns: `project`, `size`, `amount`. The body is the contract's `SizeReservation`, whose partitions are rows of their own.
+pub const TABLE: Table =
+    Table { name: "size_reservation", columns: &["project", "size", "amount"] };
+
+pub(crate) const SCHEMA: &[&str] = &[
+    entity_table!(
+        "size_reservation",
+        ", project text NOT NULL REFERENCES project (id), size text NOT NULL REFERENCES size (id),
+        amount bigint NOT NULL CHECK (amount > 0)"
+    ),
+    "CREATE INDEX size_reservation_project ON size_reservation (project)",
+    "CREATE INDEX size_reservation_size ON size_reservation (size)",
+    "CREATE TABLE size_reservation_partition (
+        reservation text NOT NULL REFERENCES size_reservation (id) ON DELETE CASCADE,
+        partition text NOT NULL REFERENCES partition (id),
+        PRIMARY KEY (reservation, partition)
+    )",
+    "CREATE INDEX size_reservation_partition_partition ON size_reservation_partition (partition)",
+];
+
+/// A reservation, as far as the election of a machine asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Whose it is.
+    pub project: String,
+    /// How many machines.
+    pub amount: i64,
+}
+
+/// Stores a new reservation.
+///
+/// # Errors
+/// [`Error::ForeignKey`] when its project, size or one of its partitions does not exist.
+pub async fn insert(
+    tx: &mut Tx,
+    row: &Entity,
+    columns: &[Value],
+    partitions: &[String],
+) -> Result<(), Error> {
+    TABLE.insert(tx, row, columns).await?;
+    set_partitions(tx, &row.id, partitions).await
+}
+
+/// Replaces the partitions of a reservation.
+///
+/// # Errors
+/// [`Error::ForeignKey`] when one of them does not exist.
+pub async fn set_partitions(tx: &mut Tx, id: &str, partitions: &[String]) -> Result<(), Error> {
+    tx.execute("DELETE FROM size_reservation_partition WHERE reservation = $1", &[id.into()])
+        .await?;
+    for partition in partitions {
+        tx.execute(
+            "INSERT INTO size_reservation_partition (reservation, partition) VALUES ($1, $2)",
+            &[id.into(), partition.into()],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// The reservations of a size in a partition, ordered by id.
+///
+/// # Errors
+/// The database failed.
+pub async fn of(tx: &mut Tx, partition: &str, size: &str) -> Result<Vec<Reserved>, Error> {
+    tx.fetch_all(
+        "SELECT r.project, r.amount FROM size_reservation r
+         JOIN size_reservation_partition p ON p.reservation = r.id
+         WHERE p.partition = $1 AND r.size = $2 ORDER BY r.id",
+        &[partition.into(), size.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| Ok(Reserved { project: row.text(0)?, amount: row.int(1)? }))
+    .collect()
+}
