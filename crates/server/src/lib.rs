@@ -4,6 +4,7 @@
 #![expect(refining_impl_trait)]
 
 pub mod auth;
+pub mod bootstrap;
 pub mod rpc;
 pub mod wire;
 
@@ -43,6 +44,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let db = Db::open(&config.database)
         .await
         .with_context(|| "cannot open the database, check --database")?;
+    bootstrap::bootstrap(&db, jiff::Timestamp::now()).await.context("no provider tenant")?;
     let app = Arc::new(rpc::App { db, issuer: config.issuer });
     let service = rpc::service(&app)?;
     let bound = connectrpc::Server::bind(config.listen.as_str()).await.map_err(|e| {

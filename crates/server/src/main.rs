@@ -133,6 +133,15 @@ async fn create_token(args: CreateToken) -> Result<()> {
         .context("cannot open the database, check --database")?;
     let now = jiff::Timestamp::now();
     let mut tx = db.begin_write().await?;
+    // whoever can write the database may make anybody an operator
+    server::bootstrap::ensure_tenant(&mut tx, &args.user, now).await?;
+    if let Some(role) = args.admin_role {
+        let level = match role {
+            Role::Editor => auth::Level::Editor,
+            Role::Viewer => auth::Level::Viewer,
+        };
+        server::bootstrap::ensure_operator(&mut tx, &args.user, level, now).await?;
+    }
     let mut token = api::Token {
         user: args.user,
         description: args.description,

@@ -64,6 +64,47 @@ pub async fn add_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
     Ok(())
 }
 
+/// Stores a new tenant unless there is one with its id; whether it did.
+///
+/// # Errors
+/// The database failed.
+pub async fn insert_if_absent(tx: &mut Tx, row: &Entity) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "INSERT INTO tenant (id, body, generation, created_at, updated_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (id) DO NOTHING",
+            &[
+                (&row.id).into(),
+                (&row.body).into(),
+                row.generation.into(),
+                row.created_at_us.into(),
+                row.updated_at_us.into(),
+            ],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Adds a member, or gives a member the role when it is stronger than the one that it has.
+///
+/// # Errors
+/// [`Error::ForeignKey`] when one of the two does not exist.
+pub async fn strengthen_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO tenant_member (tenant, member, role, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (tenant, member) DO UPDATE SET role = excluded.role
+         WHERE excluded.role < tenant_member.role",
+        &[
+            (&member.of).into(),
+            (&member.member).into(),
+            member.role.into(),
+            member.created_at_us.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Changes the role of a member; false when there is none.
 ///
 /// # Errors

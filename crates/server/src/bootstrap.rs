@@ -1,0 +1,94 @@
+//! What must be there before the first call: the provider tenant, and whoever a first token is made for.
+
+use jiff::Timestamp;
+use proto::api;
+use store::tenant::Member;
+use store::{Db, Entity, Tx};
+
+use crate::auth::Level;
+use crate::rpc::Error;
+use crate::wire;
+
+/// Login of the tenant whose members operate the cloud.
+pub const PROVIDER: &str = "metal-stack";
+/// Label of that tenant.
+pub const PROVIDER_LABEL: &str = "tenant.metal-stack.io/provider";
+
+/// Makes the provider tenant with its membership in itself, if it is not there, also when several replicas start together.
+///
+/// # Errors
+/// The database failed.
+pub async fn bootstrap(db: &Db, now: Timestamp) -> Result<(), Error> {
+    let mut tx = db.begin_write().await?;
+    ensure_provider(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// As [`bootstrap`], inside a transaction.
+///
+/// # Errors
+/// The database failed.
+pub async fn ensure_provider(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
+    ensure_tenant(tx, PROVIDER, now).await?;
+    let Some(row) = store::tenant::TABLE.get_for_update(tx, PROVIDER).await? else {
+        return Err(Error::not_found("tenant", PROVIDER));
+    };
+    let mut tenant: api::Tenant = wire::decode(&row)?;
+    let labels = &mut tenant.meta.get_or_insert_default().labels.get_or_insert_default().labels;
+    if labels.insert(PROVIDER_LABEL.to_owned(), "true".to_owned()).as_deref() != Some("true") {
+        let row = row.next(wire::encode(&tenant)?, now.as_microsecond());
+        store::tenant::TABLE.update(tx, &row, &[]).await?;
+    }
+    Ok(())
+}
+
+/// Makes the personal tenant of a user with its membership in itself, if it is not there: every user is a tenant.
+///
+/// # Errors
+/// The database failed.
+pub async fn ensure_tenant(tx: &mut Tx, login: &str, now: Timestamp) -> Result<(), Error> {
+    let now_us = now.as_microsecond();
+    let tenant = api::Tenant {
+        login: login.to_owned(),
+        name: login.to_owned(),
+        created_by: login.to_owned(),
+        ..Default::default()
+    };
+    let row = Entity::new(login, wire::encode(&tenant)?, now_us);
+    if store::tenant::insert_if_absent(tx, &row).await? {
+        store::tenant::add_member(tx, &member(login, login, api::TenantRole::Owner, now_us))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Makes a user an operator: a member of the provider tenant, strong enough for this role. Never weakens anybody.
+///
+/// # Errors
+/// The database failed.
+pub async fn ensure_operator(
+    tx: &mut Tx,
+    login: &str,
+    level: Level,
+    now: Timestamp,
+) -> Result<(), Error> {
+    ensure_provider(tx, now).await?;
+    ensure_tenant(tx, login, now).await?;
+    let role = match level {
+        Level::Editor => api::TenantRole::Owner,
+        Level::Viewer => api::TenantRole::Viewer,
+    };
+    store::tenant::strengthen_member(tx, &member(PROVIDER, login, role, now.as_microsecond()))
+        .await?;
+    Ok(())
+}
+
+fn member(of: &str, login: &str, role: api::TenantRole, now_us: i64) -> Member {
+    Member {
+        of: of.to_owned(),
+        member: login.to_owned(),
+        role: i64::from(role as i32),
+        created_at_us: now_us,
+    }
+}
