@@ -1,1 +1,4 @@
 //! Rendering of FRR and systemd-networkd configuration: pure text.
+
+pub mod leaf;
+pub mod machine;
