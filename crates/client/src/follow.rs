@@ -73,7 +73,7 @@ pub async fn follow<M, V, Opening, Handling>(
                 tracing::warn!(stream = name, %error, "the stream broke; opening it again until it works");
             }
             Some(error) => {
-                tracing::debug!(stream = name, %error, ?delay, "the stream is still broken")
+                tracing::debug!(stream = name, %error, ?delay, "the stream is still broken");
             }
             None => tracing::debug!(stream = name, ?delay, "the stream ended; opening it again"),
         }

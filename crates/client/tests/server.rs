@@ -1,4 +1,5 @@
 //! The client against a server in this process.
+#![expect(refining_impl_trait, reason = "the services answer owned messages")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,8 +13,8 @@ use proto::api::{
     VersionService, VersionServiceExt, VersionServiceGetRequest, VersionServiceGetResponse,
 };
 use proto::ext::{
-    SwitchWatchService, SwitchWatchServiceExt, SwitchWatchServiceWatchRequest,
-    SwitchWatchServiceWatchResponse,
+    SwitchWatchService, SwitchWatchServiceConfirmRequest, SwitchWatchServiceConfirmResponse,
+    SwitchWatchServiceExt, SwitchWatchServiceWatchRequest, SwitchWatchServiceWatchResponse,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -32,8 +33,8 @@ struct Fake {
 }
 
 impl VersionService for Fake {
-    async fn get<'a>(
-        &'a self,
+    async fn get(
+        &self,
         ctx: RequestContext,
         _: ServiceRequest<'_, VersionServiceGetRequest>,
     ) -> ServiceResult<VersionServiceGetResponse> {
@@ -65,6 +66,14 @@ impl SwitchWatchService for Fake {
             futures::stream::pending::<Result<_, ConnectError>>(),
         );
         Response::stream_ok(stream)
+    }
+
+    async fn confirm(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, SwitchWatchServiceConfirmRequest>,
+    ) -> ServiceResult<SwitchWatchServiceConfirmResponse> {
+        Response::ok(SwitchWatchServiceConfirmResponse::default())
     }
 }
 
