@@ -2,6 +2,13 @@
 
 pub mod filesystem_layout;
 pub mod image;
+pub mod ip;
+pub mod network;
+pub mod placement;
+pub mod pool;
+pub mod port_name;
+pub mod prefix;
+pub mod provisioning;
 pub mod size;
 pub mod size_image_constraint;
 pub mod size_reservation;

@@ -27,6 +27,7 @@ pub mod size_reservation;
 pub mod switch;
 pub mod tenant;
 pub mod token;
+pub mod waiting;
 
 pub use db::{Db, Tx, Value};
 pub use nudge::Watcher;

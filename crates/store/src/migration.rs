@@ -20,6 +20,7 @@ const STEPS: &[&[&[&str]]] = &[&[
     crate::prefix::SCHEMA,
     crate::ip::SCHEMA,
     crate::machine::SCHEMA,
+    crate::waiting::SCHEMA,
     crate::switch::SCHEMA,
     crate::event::SCHEMA,
     crate::phase::SCHEMA,

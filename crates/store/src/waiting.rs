@@ -1,0 +1,255 @@
+//! The pool: machines whose installer holds a wait stream open. A row lives as long as its stream; taking a machine removes
+//! the row. Streams belong to a replica, which proves with a lease that it is alive, so that ten thousand open streams cost one
+//! write each time the lease is renewed.
+
+use crate::Error;
+use crate::db::{Row, Tx};
+
+pub(crate) const SCHEMA: &[&str] = &[
+    "CREATE TABLE replica (id text PRIMARY KEY, expires_at bigint NOT NULL)",
+    "CREATE TABLE waiting (
+        machine text PRIMARY KEY REFERENCES machine (id) ON DELETE CASCADE,
+        partition text NOT NULL,
+        size text NOT NULL,
+        rack text NOT NULL,
+        electable boolean NOT NULL,
+        position bigint NOT NULL,
+        replica text NOT NULL,
+        stream text NOT NULL
+    )",
+    "CREATE INDEX waiting_pool ON waiting (partition, size, electable, position)",
+    "CREATE INDEX waiting_rack ON waiting (partition, size, electable, rack, position)",
+    "CREATE INDEX waiting_replica ON waiting (replica)",
+];
+
+/// A machine that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Id of the machine.
+    pub machine: String,
+    /// Where it stands.
+    pub partition: String,
+    /// Its size.
+    pub size: String,
+    /// Its rack.
+    pub rack: String,
+    /// Whether it may be chosen without being named.
+    pub electable: bool,
+    /// A random number by which the pool is ordered, so that concurrent callers begin at different machines.
+    pub position: i64,
+    /// Which replica holds its stream.
+    pub replica: String,
+    /// Which stream.
+    pub stream: String,
+}
+
+const COLUMNS: &str = "machine, partition, size, rack, electable, position, replica, stream";
+
+fn from_row(row: &Row) -> Result<Waiting, Error> {
+    Ok(Waiting {
+        machine: row.text(0)?,
+        partition: row.text(1)?,
+        size: row.text(2)?,
+        rack: row.text(3)?,
+        electable: row.bool(4)?,
+        position: row.int(5)?,
+        replica: row.text(6)?,
+        stream: row.text(7)?,
+    })
+}
+
+/// Puts a machine into the pool; a newer stream of the same machine replaces an older one.
+///
+/// # Errors
+/// The machine does not exist.
+pub async fn put(tx: &mut Tx, waiting: &Waiting) -> Result<(), Error> {
+    tx.execute("DELETE FROM waiting WHERE machine = $1", &[(&waiting.machine).into()]).await?;
+    tx.execute(
+        format!("INSERT INTO waiting ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+        &[
+            (&waiting.machine).into(),
+            (&waiting.partition).into(),
+            (&waiting.size).into(),
+            (&waiting.rack).into(),
+            waiting.electable.into(),
+            waiting.position.into(),
+            (&waiting.replica).into(),
+            (&waiting.stream).into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes a machine out of the pool when its stream ends, unless a newer stream put it there again.
+///
+/// # Errors
+/// The database failed.
+pub async fn end(tx: &mut Tx, machine: &str, stream: &str) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM waiting WHERE machine = $1 AND stream = $2",
+        &[machine.into(), stream.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes a machine out of the pool for an allocation; none when somebody else was faster.
+///
+/// # Errors
+/// The database failed.
+pub async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Waiting>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM waiting WHERE machine = $1{}", tx.skip_locked());
+    let Some(row) = tx.fetch_optional(sql, &[machine.into()]).await? else { return Ok(None) };
+    let waiting = from_row(&row)?;
+    tx.execute("DELETE FROM waiting WHERE machine = $1", &[machine.into()]).await?;
+    Ok(Some(waiting))
+}
+
+/// Whether a machine waits.
+///
+/// # Errors
+/// The database failed.
+pub async fn get(tx: &mut Tx, machine: &str) -> Result<Option<Waiting>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM waiting WHERE machine = $1");
+    tx.fetch_optional(sql, &[machine.into()]).await?.as_ref().map(from_row).transpose()
+}
+
+/// Lets a waiting machine be chosen or not.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_electable(tx: &mut Tx, machine: &str, electable: bool) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE waiting SET electable = $2 WHERE machine = $1",
+        &[machine.into(), electable.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Up to `limit` machines that may be chosen, from a position on and around the end of the order.
+///
+/// # Errors
+/// The database failed.
+pub async fn sample(
+    tx: &mut Tx,
+    partition: &str,
+    size: &str,
+    from: i64,
+    limit: i64,
+) -> Result<Vec<Waiting>, Error> {
+    let mut found = Vec::new();
+    for (compare, rest) in [(">=", limit), ("<", limit)] {
+        let left = rest - i64::try_from(found.len()).unwrap_or(rest);
+        if left <= 0 {
+            break;
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM waiting
+             WHERE partition = $1 AND size = $2 AND electable = $3 AND position {compare} $4 ORDER BY position LIMIT $5"
+        );
+        let values = [partition.into(), size.into(), true.into(), from.into(), left.into()];
+        for row in tx.fetch_all(sql, &values).await? {
+            found.push(from_row(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// One machine that may be chosen of each rack, without reading the others.
+///
+/// # Errors
+/// The database failed.
+pub async fn one_per_rack(
+    tx: &mut Tx,
+    partition: &str,
+    size: &str,
+    from: i64,
+) -> Result<Vec<Waiting>, Error> {
+    let mut found: Vec<Waiting> = Vec::new();
+    let mut rack = None::<String>;
+    loop {
+        let next = match &rack {
+            None => tx.fetch_optional(
+                "SELECT min(rack) FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3",
+                &[partition.into(), size.into(), true.into()],
+            )
+            .await?,
+            Some(rack) => tx.fetch_optional(
+                "SELECT min(rack) FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3 AND rack > $4",
+                &[partition.into(), size.into(), true.into(), rack.into()],
+            )
+            .await?,
+        };
+        let Some(next) = next.and_then(|row| row.opt_text(0).transpose()).transpose()? else {
+            return Ok(found);
+        };
+        for compare in [">=", "<"] {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3 AND rack = $4
+                 AND position {compare} $5 ORDER BY position LIMIT 1"
+            );
+            let values = [partition.into(), size.into(), true.into(), (&next).into(), from.into()];
+            if let Some(row) = tx.fetch_optional(sql, &values).await? {
+                found.push(from_row(&row)?);
+                break;
+            }
+        }
+        rack = Some(next);
+    }
+}
+
+/// How many machines may be chosen.
+///
+/// # Errors
+/// The database failed.
+pub async fn count(tx: &mut Tx, partition: &str, size: &str) -> Result<i64, Error> {
+    let row = tx
+        .fetch_optional(
+            "SELECT count(*) FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3",
+            &[partition.into(), size.into(), true.into()],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.int(0))
+}
+
+/// Ids of all machines that wait, sorted.
+///
+/// # Errors
+/// The database failed.
+pub async fn all(tx: &mut Tx) -> Result<Vec<String>, Error> {
+    tx.fetch_all("SELECT machine FROM waiting ORDER BY machine", &[])
+        .await?
+        .iter()
+        .map(|row| row.text(0))
+        .collect()
+}
+
+/// Renews the lease of a replica and removes what belongs to replicas whose lease has expired; returns how many machines
+/// left the pool that way.
+///
+/// # Errors
+/// The database failed.
+pub async fn renew(tx: &mut Tx, replica: &str, now_us: i64, until_us: i64) -> Result<u64, Error> {
+    tx.execute(
+        "INSERT INTO replica (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+        &[replica.into(), until_us.into()],
+    )
+    .await?;
+    let dead = tx.execute("DELETE FROM replica WHERE expires_at < $1", &[now_us.into()]).await?;
+    if dead == 0 {
+        return Ok(0);
+    }
+    tx.execute("DELETE FROM waiting WHERE replica NOT IN (SELECT id FROM replica)", &[]).await
+}
+
+/// Gives up the lease of a replica, when it ends in order.
+///
+/// # Errors
+/// The database failed.
+pub async fn leave(tx: &mut Tx, replica: &str) -> Result<(), Error> {
+    tx.execute("DELETE FROM waiting WHERE replica = $1", &[replica.into()]).await?;
+    tx.execute("DELETE FROM replica WHERE id = $1", &[replica.into()]).await?;
+    Ok(())
+}
