@@ -3,6 +3,8 @@
 //! iPXE runs IPv6 autoconfiguration beside DHCPv4 and waits about 15 seconds for a router;
 //! an advertisement with a lifetime of zero ends that wait without offering a default route.
 
+pub mod server;
+
 use std::net::Ipv6Addr;
 
 /// The all-nodes multicast address (RFC 4291 section 2.7.1), the usual destination.
