@@ -18,6 +18,7 @@
 
 mod backoff;
 mod follow;
+mod json;
 mod services;
 mod tls;
 mod token;

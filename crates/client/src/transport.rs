@@ -73,7 +73,7 @@ impl Transport {
     ) -> Result<Response<ResponseBody>, ConnectError> {
         let (parts, body) = request.into_parts();
         let call = Call::of(&parts);
-        let body = collect(body).await?;
+        let body = collect(body, usize::MAX).await?;
         let end = Instant::now() + self.patience;
         let mut backoff = Backoff::new();
         let mut renewed = false;
@@ -196,12 +196,24 @@ fn unauthenticated(sentence: String) -> ConnectError {
     ConnectError::new(ErrorCode::Unauthenticated, sentence)
 }
 
-/// The whole request, kept for the next attempt. No method of the contract streams its request.
-async fn collect(body: ClientBody) -> Result<Bytes, ConnectError> {
+/// A whole body of at most `limit` bytes. Requests are kept for the next attempt; no method of the contract
+/// streams its request.
+pub(crate) async fn collect<B>(body: B, limit: usize) -> Result<Bytes, ConnectError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
     let mut body = pin!(body);
     let mut parts = Vec::new();
+    let mut length = 0;
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
-        if let Ok(data) = frame?.into_data() {
+        let frame = frame.map_err(|e| ConnectError::unavailable(format!("the body broke: {e}")))?;
+        if let Ok(data) = frame.into_data() {
+            length += data.len();
+            if length > limit {
+                let sentence = format!("the answer is longer than {limit} bytes; ask for less");
+                return Err(ConnectError::resource_exhausted(sentence));
+            }
             parts.push(data);
         }
     }

@@ -170,6 +170,24 @@ async fn unary_calls_wait_for_the_server() {
 }
 
 #[tokio::test]
+async fn json_in_json_out() {
+    let fake = Arc::<Fake>::default();
+    let server = Running::start(&fake, "127.0.0.1:0");
+    let client = server.client(TokenSource::Static("abc".into()));
+    let path = "/metalstack.api.v2.VersionService/Get";
+    let answer = client.call_json(path, &serde_json::json!({})).await.unwrap();
+    assert_eq!(answer, serde_json::json!({}));
+    assert_eq!(*fake.tokens.lock().unwrap(), [Some("Bearer abc".into())]);
+    *fake.wants.lock().unwrap() = Some("Bearer other".into());
+    let error = client.call_json(path, &serde_json::json!({})).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unauthenticated);
+    assert_eq!(error.message.as_deref(), Some("who are you"));
+    let error = client.call_json("/nowhere/Get", &serde_json::json!({})).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unimplemented, "{error}");
+    server.crash();
+}
+
+#[tokio::test]
 async fn patience_ends() {
     let fake = Arc::<Fake>::default();
     let address = Running::start(&fake, "127.0.0.1:0").crash();
