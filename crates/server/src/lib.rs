@@ -5,6 +5,8 @@
 
 pub mod auth;
 pub mod bootstrap;
+mod reach;
+pub mod ipam;
 pub mod rpc;
 pub mod wire;
 

@@ -5,6 +5,7 @@ mod bmc;
 mod boot;
 mod call;
 mod component;
+mod entity;
 mod error;
 mod event;
 mod filesystem;
