@@ -143,6 +143,12 @@ impl From<IpNet> for Block {
 }
 
 impl Block {
+    /// The block that begins at an address; nothing when the length is not one of the family's.
+    #[must_use]
+    pub fn new(address: IpAddr, length: u8) -> Option<Self> {
+        Some(IpNet::new(address, length).ok()?.trunc().into())
+    }
+
     /// As a prefix. The length is always one that the family has.
     #[must_use]
     pub fn net(&self) -> IpNet {
