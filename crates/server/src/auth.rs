@@ -4,6 +4,7 @@
 //! know a key yet asks the database instead of refusing. The JWT carries no rights: the stored record is
 //! authoritative, therefore revocation is effective at the next request.
 
+pub mod delegation;
 pub mod rights;
 
 use std::sync::Arc;
@@ -21,8 +22,10 @@ use store::signing_key::SigningKey;
 use store::{Db, Entity, Tx};
 use uuid::Uuid;
 
-pub use rights::{Level, Membership, Refusal, Rights, Scope, decide, scope};
+pub use delegation::Standing;
+pub use rights::{Level, Membership, Refusal, Rights, Scope, decide, operator, scope};
 
+use crate::bootstrap::PROVIDER;
 use crate::wire;
 
 /// A key signs for two years: no token outlives its key.
@@ -94,7 +97,11 @@ pub async fn create_token(
     token.uuid = Uuid::now_v7().to_string();
     token.issued_at = wire::timestamp_us(now.as_microsecond()).into();
     token.expires = wire::timestamp_us(exp * 1_000_000).into();
-    let row = Entity::new(&token.uuid, wire::encode(token)?, now.as_microsecond());
+    let row = Entity {
+        // the contract counts the changes of tokens from 1
+        generation: 1,
+        ..Entity::new(&token.uuid, wire::encode(token)?, now.as_microsecond())
+    };
     store::token::insert(tx, &token.user, &row, exp * 1_000_000).await?;
 
     let kind = match token.token_type.as_known() {
@@ -155,10 +162,15 @@ pub async fn authenticate(
         .map_err(internal)?
         .ok_or("token was revoked")?;
     let token: api::Token = wire::decode(&row).map_err(|_| "stored token is damaged")?;
+    let mut rights = Rights::from(&token);
+    if rights.claims_operator() {
+        let role = membership(&mut tx, &token.user, Scope::Tenant, PROVIDER).await;
+        rights.limit_operator(operator(role.map_err(internal)?.tenant));
+    }
     Ok(Caller {
         user: token.user.clone(),
         token: token.uuid.clone(),
-        rights: Rights::from(&token),
+        rights,
         record: Arc::new(token),
     })
 }
@@ -173,34 +185,17 @@ pub async fn membership(
     scope: Scope,
     subject: &str,
 ) -> Result<Membership, store::Error> {
-    let project = |role: i64| {
-        use proto::method::ProjectRole;
-        match role {
-            1 => Some(ProjectRole::Owner),
-            2 => Some(ProjectRole::Editor),
-            3 => Some(ProjectRole::Viewer),
-            _ => None,
-        }
-    };
-    let tenant = |role: i64| {
-        use proto::method::TenantRole;
-        match role {
-            1 => Some(TenantRole::Owner),
-            2 => Some(TenantRole::Editor),
-            3 => Some(TenantRole::Viewer),
-            4 => Some(TenantRole::Guest),
-            _ => None,
-        }
-    };
     Ok(match scope {
         Scope::Global => Membership::default(),
         Scope::Project => Membership {
-            project: store::project::role(tx, subject, user).await?.and_then(project),
+            project: store::project::role(tx, subject, user)
+                .await?
+                .and_then(rights::project_number),
             tenant: None,
         },
         Scope::Tenant => Membership {
             project: None,
-            tenant: store::tenant::role(tx, subject, user).await?.and_then(tenant),
+            tenant: store::tenant::role(tx, subject, user).await?.and_then(rights::tenant_number),
         },
     })
 }

@@ -1,11 +1,13 @@
 //! What must be there before the first call: the provider tenant, and whoever a first token is made for.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use proto::api;
 use store::tenant::Member;
 use store::{Db, Entity, Tx};
 
-use crate::auth::Level;
+use crate::auth::{self, Level};
 use crate::rpc::Error;
 use crate::wire;
 
@@ -82,6 +84,31 @@ pub async fn ensure_operator(
     store::tenant::strengthen_member(tx, &member(PROVIDER, login, role, now.as_microsecond()))
         .await?;
     Ok(())
+}
+
+/// Makes a token for whoever is named in it, who becomes a tenant and, for an admin role, an operator: who can write the database
+/// may make anybody anything. Returns the secret.
+///
+/// # Errors
+/// The database failed.
+pub async fn first_token(
+    tx: &mut Tx,
+    issuer: &str,
+    token: &mut api::Token,
+    life: Duration,
+    now: Timestamp,
+) -> anyhow::Result<String> {
+    ensure_tenant(tx, &token.user, now).await?;
+    match token.admin_role.and_then(|role| role.as_known()) {
+        Some(api::AdminRole::ADMIN_ROLE_EDITOR) => {
+            ensure_operator(tx, &token.user, Level::Editor, now).await?;
+        }
+        Some(api::AdminRole::ADMIN_ROLE_VIEWER) => {
+            ensure_operator(tx, &token.user, Level::Viewer, now).await?;
+        }
+        _ => {}
+    }
+    auth::create_token(tx, issuer, token, life, now).await
 }
 
 fn member(of: &str, login: &str, role: api::TenantRole, now_us: i64) -> Member {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::api;
-use server::auth;
 
 /// The control plane of the bare-metal cloud.
 #[derive(Parser)]
@@ -133,15 +132,6 @@ async fn create_token(args: CreateToken) -> Result<()> {
         .context("cannot open the database, check --database")?;
     let now = jiff::Timestamp::now();
     let mut tx = db.begin_write().await?;
-    // whoever can write the database may make anybody an operator
-    server::bootstrap::ensure_tenant(&mut tx, &args.user, now).await?;
-    if let Some(role) = args.admin_role {
-        let level = match role {
-            Role::Editor => auth::Level::Editor,
-            Role::Viewer => auth::Level::Viewer,
-        };
-        server::bootstrap::ensure_operator(&mut tx, &args.user, level, now).await?;
-    }
     let mut token = api::Token {
         user: args.user,
         description: args.description,
@@ -157,7 +147,8 @@ async fn create_token(args: CreateToken) -> Result<()> {
         ..Default::default()
     };
     let secret =
-        auth::create_token(&mut tx, &args.common.url, &mut token, args.expires, now).await?;
+        server::bootstrap::first_token(&mut tx, &args.common.url, &mut token, args.expires, now)
+            .await?;
     tx.commit().await?;
     println!("{secret}");
     Ok(())

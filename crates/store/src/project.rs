@@ -1,7 +1,7 @@
 //! Projects and who belongs to them.
 
 use crate::db::Tx;
-use crate::tenant::{Member, list};
+use crate::tenant::{Member, from_row, list};
 use crate::{Entity, Error, Table, entity_table};
 
 /// Columns: `tenant`. The body is the contract's `Project`.
@@ -41,6 +41,63 @@ pub async fn role(tx: &mut Tx, project: &str, user: &str) -> Result<Option<i64>,
         Some(row) => row.opt_int(0),
         None => Ok(None),
     }
+}
+
+/// Roles of a user in all projects, own ones and inherited ones.
+///
+/// # Errors
+/// The database failed.
+pub async fn roles_of_user(tx: &mut Tx, user: &str) -> Result<Vec<(String, i64)>, Error> {
+    tx.fetch_all(
+        "SELECT project, min(role) FROM (
+            SELECT project, role FROM project_member WHERE member = $1
+            UNION ALL
+            SELECT project.id AS project, tenant_member.role FROM project
+            JOIN tenant_member ON tenant_member.tenant = project.tenant
+            WHERE tenant_member.member = $1 AND tenant_member.role <= 3) AS roles
+         GROUP BY project ORDER BY project",
+        &[user.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| Ok((row.text(0)?, row.int(1)?)))
+    .collect()
+}
+
+/// A direct membership.
+///
+/// # Errors
+/// The database failed.
+pub async fn member(tx: &mut Tx, project: &str, member: &str) -> Result<Option<Member>, Error> {
+    let sql = "SELECT project, member, role, created_at FROM project_member
+         WHERE project = $1 AND member = $2";
+    let row = tx.fetch_optional(sql, &[project.into(), member.into()]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Tables whose rows keep their project, with what a human calls them.
+const CONTENTS: &[(&str, &str)] = &[
+    ("machine", "machines"),
+    ("ip", "addresses"),
+    ("network", "networks"),
+    ("size_reservation", "size reservations"),
+];
+
+/// What is in a project, of each kind how many.
+///
+/// # Errors
+/// The database failed.
+pub async fn contents(tx: &mut Tx, project: &str) -> Result<Vec<(&'static str, i64)>, Error> {
+    let mut found = Vec::new();
+    for (table, kind) in CONTENTS {
+        let sql = format!("SELECT count(*) FROM {table} WHERE project = $1");
+        if let Some(row) = tx.fetch_optional(sql, &[project.into()]).await?
+            && row.int(0)? > 0
+        {
+            found.push((*kind, row.int(0)?));
+        }
+    }
+    Ok(found)
 }
 
 /// Adds a member.

@@ -1,6 +1,6 @@
 //! Tenants and who belongs to them.
 
-use crate::db::Tx;
+use crate::db::{Row, Tx};
 use crate::{Entity, Error, Table, entity_table};
 
 /// The body is the contract's `Tenant`; the id is its login.
@@ -32,18 +32,36 @@ pub struct Member {
     pub created_at_us: i64,
 }
 
-/// Role of a member.
+/// Role of a user in a tenant: their own, or guest when they are a member of one of its projects.
 ///
 /// # Errors
 /// The database failed.
-pub async fn role(tx: &mut Tx, tenant: &str, member: &str) -> Result<Option<i64>, Error> {
-    tx.fetch_optional(
-        "SELECT role FROM tenant_member WHERE tenant = $1 AND member = $2",
-        &[tenant.into(), member.into()],
-    )
-    .await?
-    .map(|row| row.int(0))
-    .transpose()
+pub async fn role(tx: &mut Tx, tenant: &str, user: &str) -> Result<Option<i64>, Error> {
+    let row = tx
+        .fetch_optional(
+            "SELECT min(role) FROM (
+                SELECT role FROM tenant_member WHERE tenant = $1 AND member = $2
+                UNION ALL
+                SELECT 4 AS role FROM project_member JOIN project ON project.id = project_member.project
+                WHERE project.tenant = $1 AND project_member.member = $2) AS roles",
+            &[tenant.into(), user.into()],
+        )
+        .await?;
+    match row {
+        Some(row) => row.opt_int(0),
+        None => Ok(None),
+    }
+}
+
+/// A direct membership.
+///
+/// # Errors
+/// The database failed.
+pub async fn member(tx: &mut Tx, tenant: &str, member: &str) -> Result<Option<Member>, Error> {
+    let sql = "SELECT tenant, member, role, created_at FROM tenant_member
+         WHERE tenant = $1 AND member = $2";
+    let row = tx.fetch_optional(sql, &[tenant.into(), member.into()]).await?;
+    row.as_ref().map(from_row).transpose()
 }
 
 /// Adds a member.
@@ -181,17 +199,55 @@ pub async fn of_user(tx: &mut Tx, user: &str) -> Result<Vec<Entity>, Error> {
     .collect()
 }
 
+/// Tenants (and then projects) whose only owner is this tenant, itself left out.
+///
+/// # Errors
+/// The database failed.
+pub async fn sole_owner_of(tx: &mut Tx, login: &str) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for sql in [
+        "SELECT tenant FROM tenant_member AS own WHERE member = $1 AND tenant <> $1 AND role = 1 AND NOT EXISTS (
+            SELECT 1 FROM tenant_member WHERE tenant = own.tenant AND member <> $1 AND role = 1) ORDER BY tenant",
+        "SELECT project FROM project_member AS own WHERE member = $1 AND role = 1 AND NOT EXISTS (
+            SELECT 1 FROM project_member WHERE project = own.project AND member <> $1 AND role = 1) ORDER BY project",
+    ] {
+        for row in tx.fetch_all(sql, &[login.into()]).await? {
+            found.push(row.text(0)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Roles of a user in all tenants, own ones and those as a guest.
+///
+/// # Errors
+/// The database failed.
+pub async fn roles_of_user(tx: &mut Tx, user: &str) -> Result<Vec<(String, i64)>, Error> {
+    tx.fetch_all(
+        "SELECT tenant, min(role) FROM (
+            SELECT tenant, role FROM tenant_member WHERE member = $1
+            UNION ALL
+            SELECT project.tenant, 4 AS role FROM project
+            JOIN project_member ON project_member.project = project.id WHERE project_member.member = $1) AS roles
+         GROUP BY tenant ORDER BY tenant",
+        &[user.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| Ok((row.text(0)?, row.int(1)?)))
+    .collect()
+}
+
 pub(crate) async fn list(tx: &mut Tx, sql: &str, of: &str) -> Result<Vec<Member>, Error> {
-    tx.fetch_all(sql, &[of.into()])
-        .await?
-        .iter()
-        .map(|row| {
-            Ok(Member {
-                of: row.text(0)?,
-                member: row.text(1)?,
-                role: row.int(2)?,
-                created_at_us: row.int(3)?,
-            })
-        })
-        .collect()
+    tx.fetch_all(sql, &[of.into()]).await?.iter().map(from_row).collect()
+}
+
+/// A membership from its columns in their order.
+pub(crate) fn from_row(row: &Row) -> Result<Member, Error> {
+    Ok(Member {
+        of: row.text(0)?,
+        member: row.text(1)?,
+        role: row.int(2)?,
+        created_at_us: row.int(3)?,
+    })
 }

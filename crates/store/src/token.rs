@@ -67,3 +67,11 @@ pub async fn delete(tx: &mut Tx, owner: &str, uuid: &str) -> Result<bool, Error>
 pub async fn delete_expired(tx: &mut Tx, now_us: i64) -> Result<u64, Error> {
     tx.execute("DELETE FROM token WHERE expires_at <= $1", &[now_us.into()]).await
 }
+
+/// Revokes all tokens of a user.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_all(tx: &mut Tx, owner: &str) -> Result<u64, Error> {
+    tx.execute("DELETE FROM token WHERE owner = $1", &[owner.into()]).await
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use buffa::EnumValue;
 use proto::api;
 use proto::method::{
     AdminRole, InfraRole, MachineRole, Method, ProjectRole, TenantRole, Visibility,
@@ -26,8 +27,13 @@ pub struct Rights {
     pub permissions: Vec<(String, Vec<String>)>,
 }
 
-/// Strength of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Methods that only give up the caller's own rights: every member may, whatever roles the contract lists. It lists viewers only,
+/// so that owners and editors could never leave.
+const GIVING_UP: [&str; 2] =
+    ["/metalstack.api.v2.ProjectService/Leave", "/metalstack.api.v2.TenantService/Leave"];
+
+/// Strength of a role, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// May change things.
     Editor,
@@ -137,25 +143,75 @@ fn machine(method: &Method, subject: &str, rights: &Rights) -> bool {
 /// The owner must be a member now; a token never gives more than its owner has, so that a demotion is effective at once.
 fn project(method: &Method, subject: &str, rights: &Rights, now: Option<ProjectRole>) -> bool {
     let Some(now) = now else { return false };
-    let grants = |role: ProjectRole| method.project_roles.contains(&role);
-    if rights.login {
-        return grants(now);
-    }
-    let stated = rights.projects.get(subject).or_else(|| rights.projects.get("*"));
-    // a smaller number is a stronger role
-    stated.is_some_and(|role| grants((*role).max(now)))
+    let grants = |role| GIVING_UP.contains(&method.path) || method.project_roles.contains(&role);
+    rights.project_role(subject, now).is_some_and(grants)
         || (grants(now) && permitted(method, subject, rights))
 }
 
 fn tenant(method: &Method, subject: &str, rights: &Rights, now: Option<TenantRole>) -> bool {
     let Some(now) = now else { return false };
-    let grants = |role: TenantRole| method.tenant_roles.contains(&role);
-    if rights.login {
-        return grants(now);
-    }
-    let stated = rights.tenants.get(subject).or_else(|| rights.tenants.get("*"));
-    stated.is_some_and(|role| grants((*role).max(now)))
+    let grants = |role| GIVING_UP.contains(&method.path) || method.tenant_roles.contains(&role);
+    rights.tenant_role(subject, now).is_some_and(grants)
         || (grants(now) && permitted(method, subject, rights))
+}
+
+/// What a role in the provider tenant makes of its member: owners may become editors, editors and viewers may become viewers.
+#[must_use]
+pub fn operator(role: Option<TenantRole>) -> Option<Level> {
+    match role? {
+        TenantRole::Owner => Some(Level::Editor),
+        TenantRole::Editor | TenantRole::Viewer => Some(Level::Viewer),
+        _ => None,
+    }
+}
+
+impl Rights {
+    /// The role that the token gives in a project where its owner has the role `now`: the weaker of the two.
+    #[must_use]
+    pub fn project_role(&self, project: &str, now: ProjectRole) -> Option<ProjectRole> {
+        if self.login {
+            return Some(now);
+        }
+        // a smaller number is a stronger role
+        let stated = self.projects.get(project).or_else(|| self.projects.get("*"));
+        stated.map(|role| (*role).max(now))
+    }
+
+    /// The role that the token gives in a tenant where its owner has the role `now`: the weaker of the two.
+    #[must_use]
+    pub fn tenant_role(&self, tenant: &str, now: TenantRole) -> Option<TenantRole> {
+        if self.login {
+            return Some(now);
+        }
+        let stated = self.tenants.get(tenant).or_else(|| self.tenants.get("*"));
+        stated.map(|role| (*role).max(now))
+    }
+
+    /// Whether the token says that its owner is an operator.
+    #[must_use]
+    pub fn claims_operator(&self) -> bool {
+        let for_operators = |path: &String| Method::find(path).is_some_and(is_for_operators);
+        self.admin.is_some()
+            || self.permissions.iter().any(|(_, methods)| methods.iter().any(for_operators))
+    }
+
+    /// Takes away what exceeds the operator that the owner may be now.
+    pub fn limit_operator(&mut self, now: Option<Level>) {
+        self.admin = match (self.admin, now) {
+            (Some(stated), Some(now)) => Some(stated.max(now)),
+            _ => None,
+        };
+        for (_, methods) in &mut self.permissions {
+            methods.retain(|path| {
+                Method::find(path)
+                    .is_none_or(|method| !is_for_operators(method) || admin(method, now))
+            });
+        }
+    }
+}
+
+fn is_for_operators(method: &Method) -> bool {
+    !method.admin_roles.is_empty()
 }
 
 fn permitted(method: &Method, subject: &str, rights: &Rights) -> bool {
@@ -231,4 +287,16 @@ pub fn tenant_role(role: api::TenantRole) -> Option<TenantRole> {
         api::TenantRole::TENANT_ROLE_GUEST => Some(TenantRole::Guest),
         api::TenantRole::TENANT_ROLE_UNSPECIFIED => None,
     }
+}
+
+/// The role of the table of rights for the contract's number, as the database holds it.
+#[must_use]
+pub fn project_number(number: i64) -> Option<ProjectRole> {
+    project_role(EnumValue::from(i32::try_from(number).ok()?).as_known()?)
+}
+
+/// The role of the table of rights for the contract's number, as the database holds it.
+#[must_use]
+pub fn tenant_number(number: i64) -> Option<TenantRole> {
+    tenant_role(EnumValue::from(i32::try_from(number).ok()?).as_known()?)
 }
