@@ -1,2 +1,147 @@
-//! `metal-lab`: not built yet.
-fn main() {}
+//! `metal-lab`: a virtual data center on one machine. Humans type `cargo xtask lab`, which builds what runs in it first.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use lab::control::{self, Request};
+use lab::launch::{self, Launch};
+use lab::paths::Paths;
+use lab::progress::Progress;
+use lab::shape::BootDevice;
+use lab::spec::Spec;
+use lab::topology::{Firmware, MACHINES_MAX, Machine};
+use lab::{bmc, console, down, files, logs, power, status, supervisor, up};
+
+/// A virtual data center on one machine: leaves, control plane, boot service and machines.
+#[derive(Parser)]
+#[command(name = "cargo xtask lab", version)]
+struct Cli {
+    /// The checkout.
+    #[arg(long, default_value = ".", hide = true)]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: Up,
+}
+
+#[derive(clap::Args)]
+struct Up {
+    /// How many machines.
+    #[arg(long, short = 'n', default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=i64::from(MACHINES_MAX)))]
+    machines: u8,
+    /// What firmware they have.
+    #[arg(long, value_enum, default_value = "bios")]
+    firmware: Firmware,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the lab (the default).
+    Up(Up),
+    /// End it; nothing is left but logs and the cache.
+    Down,
+    /// Show what runs.
+    Status,
+    /// Connect to the serial console of a machine, for instance m1.
+    Console { machine: String },
+    /// Show the log of a part, or which logs there are.
+    Logs { part: Option<String> },
+    /// Use the power buttons of a machine.
+    Power {
+        machine: String,
+        #[arg(value_enum)]
+        button: Button,
+    },
+    /// Make kernel, initrd and image, and start nothing.
+    Assets,
+    /// The process that keeps the others.
+    #[command(hide = true)]
+    Supervise,
+    /// The power control agent.
+    #[command(hide = true)]
+    Bmc,
+    /// The image server.
+    #[command(hide = true)]
+    ServeFiles {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        folder: PathBuf,
+    },
+    /// Become a program of the lab.
+    #[command(hide = true)]
+    Exec { launch: String },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Button {
+    On,
+    Off,
+    Cycle,
+    Reset,
+    Pxe,
+    Disk,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let paths = Paths::new(&cli.root).context("there is no checkout; is --root right?")?;
+    // sockets are found from here, because their paths must be short
+    if paths.lab().is_dir() {
+        std::env::set_current_dir(paths.lab())?;
+    }
+    match cli.command.unwrap_or(Command::Up(cli.up)) {
+        Command::Up(up) => start(&paths, &up),
+        Command::Down => down::down(&paths),
+        Command::Status => status::status(&paths),
+        Command::Console { machine } => console::console(&paths, parse(&machine)?),
+        Command::Logs { part } => logs::logs(&paths, part.as_deref()),
+        Command::Power { machine, button } => press(&paths, parse(&machine)?, button),
+        Command::Assets => {
+            paths.create()?;
+            up::assets(&paths, &Progress::default()).map(drop)
+        }
+        Command::Supervise => supervisor::run(paths),
+        Command::Bmc => {
+            daemon::telemetry::init("bmc");
+            tokio::runtime::Runtime::new()?.block_on(bmc::serve(paths))
+        }
+        Command::ServeFiles { listen, folder } => {
+            let listener = files::bind(listen)?;
+            tokio::runtime::Runtime::new()?.block_on(files::serve(listener, folder))
+        }
+        Command::Exec { launch } => {
+            let launch: Launch = serde_json::from_str(&launch).context("no launch")?;
+            match launch::exec(&launch)? {}
+        }
+    }
+}
+
+fn start(paths: &Paths, up: &Up) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the lab makes namespaces and bridges: run it as root");
+    }
+    paths.create()?;
+    std::env::set_current_dir(paths.lab())?;
+    up::up(paths, Spec { machines: up.machines, firmware: up.firmware })?;
+    status::status(paths)
+}
+
+fn parse(machine: &str) -> Result<Machine> {
+    Machine::parse(machine).with_context(|| format!("{machine} is no machine; m1 is one"))
+}
+
+fn press(paths: &Paths, machine: Machine, button: Button) -> Result<()> {
+    control::ask(&paths.control(), &Request::List)?;
+    match button {
+        Button::On => power::on(paths, machine),
+        Button::Off => power::off(paths, machine),
+        Button::Cycle => power::cycle(paths, machine),
+        Button::Reset => power::reset(paths, machine),
+        Button::Pxe => power::boot_from(paths, machine, BootDevice::Pxe),
+        Button::Disk => power::boot_from(paths, machine, BootDevice::Disk),
+    }
+}

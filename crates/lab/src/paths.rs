@@ -22,6 +22,11 @@ impl Paths {
         Ok(Self { root: root.canonicalize()? })
     }
 
+    /// The checkout.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// State of the lab.
     pub fn lab(&self) -> PathBuf {
         self.root.join("target/lab")
@@ -45,6 +50,11 @@ impl Paths {
     /// What the running lab is made of.
     pub fn spec(&self) -> PathBuf {
         self.lab().join("lab.json")
+    }
+
+    /// What the control plane was told.
+    pub fn seed(&self) -> PathBuf {
+        self.lab().join("seed.json")
     }
 
     /// Shell variables for `metalctl`.
@@ -72,9 +82,9 @@ impl Paths {
         self.lab().join("run")
     }
 
-    /// Process id of the supervisor.
-    pub fn supervisor_pid(&self) -> PathBuf {
-        self.run().join("supervisor.pid")
+    /// Socket of the supervisor, as seen from the lab's folder.
+    pub fn control(&self) -> PathBuf {
+        socket("control")
     }
 
     /// A token, mode 0600.

@@ -27,6 +27,10 @@ pub const IMAGE_PORT: u16 = 8081;
 pub const EXIT_ASN: u32 = 4_200_000_021;
 /// Prefixes that tenants' machines may have; the host routes them into the lab.
 pub const TENANT_PREFIXES: [&str; 2] = ["10.100.0.0/14", "10.200.0.0/16"];
+/// The one partition.
+pub const PARTITION: &str = "lab";
+/// The one rack.
+pub const RACK: &str = "rack-01";
 /// More machines than these two cores can bear are refused.
 pub const MACHINES_MAX: u8 = 16;
 
@@ -116,13 +120,18 @@ impl Machine {
         (1..=count).map(|number| Self { number })
     }
 
+    /// All machines that a lab can have, with those on spare ports.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::all(MACHINES_MAX + 6)
+    }
+
     /// Reads `m1`, `m2`… or the id of the machine.
     pub fn parse(text: &str) -> Option<Self> {
         let by_name = text.strip_prefix('m').and_then(|n| n.parse().ok());
         let number = by_name.or_else(|| {
-            Self::all(MACHINES_MAX).find(|m| m.uuid().eq_ignore_ascii_case(text)).map(|m| m.number)
+            Self::every().find(|m| m.uuid().eq_ignore_ascii_case(text)).map(|m| m.number)
         })?;
-        (1..=MACHINES_MAX).contains(&number).then_some(Self { number })
+        Self::every().find(|machine| machine.number == number)
     }
 
     /// Its SMBIOS UUID, the same in every lab.
@@ -163,18 +172,18 @@ mod tests {
 
     #[test]
     fn a_machine_is_found_by_name_and_by_id() {
-        for machine in Machine::all(MACHINES_MAX) {
+        for machine in Machine::every() {
             assert_eq!(Machine::parse(&machine.to_string()), Some(machine));
             assert_eq!(Machine::parse(&machine.uuid().to_uppercase()), Some(machine));
         }
-        for wrong in ["", "m", "m0", "m17", "m256", "leaf01", "1"] {
+        for wrong in ["", "m", "m0", "m23", "m256", "leaf01", "1"] {
             assert_eq!(Machine::parse(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn no_two_cards_share_an_address() {
-        let mut macs: Vec<_> = Machine::all(MACHINES_MAX)
+        let mut macs: Vec<_> = Machine::every()
             .flat_map(|m| [m.mac(LEAVES[0]), m.mac(LEAVES[1]), m.bmc_mac()])
             .collect();
         let count = macs.len();

@@ -1,0 +1,221 @@
+//! Routing daemons: one pair per namespace. The leaves' are configured by their switch agent, the exit's here.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::control::Part;
+use crate::topology::{EXIT, EXIT_ASN, EXIT_LOOPBACK, LEAVES, Leaf, SERVICE_ADDRESS};
+
+/// The daemons of a router, in the order of their start.
+const DAEMONS: [&str; 2] = ["zebra", "bgpd"];
+
+/// A namespace with routing daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// The exit.
+    Exit,
+    /// A leaf.
+    Leaf(Leaf),
+}
+
+impl Router {
+    /// All of them.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Exit];
+        all.extend(LEAVES.map(Self::Leaf));
+        all
+    }
+
+    /// Name of its sockets and configuration.
+    pub fn pathspace(self) -> String {
+        match self {
+            Self::Exit => "exit".to_owned(),
+            Self::Leaf(leaf) => leaf.name(),
+        }
+    }
+
+    fn namespace(self) -> String {
+        match self {
+            Self::Exit => EXIT.to_owned(),
+            Self::Leaf(leaf) => leaf.namespace(),
+        }
+    }
+
+    /// What its daemons start with. A leaf's agent brings everything else.
+    pub fn config(self) -> String {
+        match self {
+            Self::Exit => exit(),
+            Self::Leaf(leaf) => format!("frr defaults datacenter\nhostname {}\n", leaf.name()),
+        }
+    }
+
+    fn folders(self) -> [PathBuf; 2] {
+        ["/etc/frr", "/run/frr"].map(|parent| Path::new(parent).join(self.pathspace()))
+    }
+
+    /// The daemons as parts of the lab.
+    pub fn parts(self) -> Vec<Part> {
+        DAEMONS.into_iter().map(|daemon| self.part(daemon)).collect()
+    }
+
+    fn part(self, daemon: &str) -> Part {
+        let pathspace = self.pathspace();
+        let config = format!("/etc/frr/{pathspace}/frr.conf");
+        let program = format!("/usr/lib/frr/{daemon}");
+        // no telnet port; as root, because a change of user would loosen the tie to the supervisor
+        let mut command: Vec<_> =
+            [&program, "-N", &pathspace, "-u", "root", "-g", "root", "-P", "0", "-f", &config]
+                .map(ToString::to_string)
+                .to_vec();
+        command.extend(["-F", "datacenter", "--log", "stdout"].map(str::to_owned));
+        if daemon == "zebra" {
+            command.extend(["-s", "90000000"].map(str::to_owned));
+        }
+        Part {
+            name: format!("{pathspace}-{daemon}"),
+            namespace: Some(self.namespace()),
+            taps: Vec::new(),
+            command,
+            environment: Vec::new(),
+            restart: true,
+        }
+    }
+}
+
+/// Takes every route of the leaves and gives them the default route.
+fn exit() -> String {
+    let mut text = "frr defaults datacenter\nhostname exit\n".to_owned();
+    for leaf in LEAVES {
+        let name = leaf.name();
+        write!(text, "!\ninterface {name}\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n")
+            .expect("text");
+    }
+    write!(
+        text,
+        "!\nrouter bgp {EXIT_ASN}\n bgp router-id {EXIT_LOOPBACK}\n no bgp default ipv4-unicast\n \
+         bgp bestpath as-path multipath-relax\n neighbor LEAF peer-group\n neighbor LEAF remote-as external\n \
+         neighbor LEAF advertisement-interval 0\n neighbor LEAF timers 3 9\n neighbor LEAF timers connect 1\n \
+         neighbor LEAF capability extended-nexthop\n"
+    )
+    .expect("text");
+    for leaf in LEAVES {
+        writeln!(text, " neighbor {} interface peer-group LEAF", leaf.name()).expect("text");
+    }
+    write!(
+        text,
+        " !\n address-family ipv4 unicast\n  network {EXIT_LOOPBACK}/32\n  network {SERVICE_ADDRESS}/32\n  \
+         neighbor LEAF activate\n  neighbor LEAF default-originate\n exit-address-family\n !\n \
+         address-family ipv6 unicast\n  neighbor LEAF activate\n  neighbor LEAF default-originate\n \
+         exit-address-family\nexit\n"
+    )
+    .expect("text");
+    text
+}
+
+/// Says that a folder is the lab's, so that `down` removes it and nobody else's.
+const OURS: &str = "made-by-the-lab";
+
+/// Makes the folders of all routers with their first configuration.
+///
+/// # Errors
+/// A folder cannot be made, or somebody else has one of that name.
+pub fn prepare() -> Result<()> {
+    for router in Router::all() {
+        for folder in router.folders() {
+            let there = folder.exists();
+            anyhow::ensure!(
+                !there || folder.join(OURS).exists(),
+                "{} exists and is not the lab's; move it away",
+                folder.display()
+            );
+            fs::create_dir_all(&folder)
+                .and_then(|()| fs::write(folder.join(OURS), ""))
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let [etc, _] = router.folders();
+        fs::write(etc.join("frr.conf"), router.config())?;
+        // vtysh complains without it
+        fs::write(etc.join("vtysh.conf"), "service integrated-vtysh-config\n")?;
+    }
+    Ok(())
+}
+
+/// Folders of ours that are there.
+pub fn leftovers() -> Vec<PathBuf> {
+    let folders = Router::all().into_iter().flat_map(Router::folders);
+    folders.filter(|folder| folder.join(OURS).exists()).collect()
+}
+
+/// Removes the folders that [`prepare`] made.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove() -> io::Result<()> {
+    leftovers().into_iter().try_for_each(fs::remove_dir_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn the_exit_gives_the_default_route() {
+        expect![[r#"
+            frr defaults datacenter
+            hostname exit
+            !
+            interface leaf01
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
+            exit
+            !
+            interface leaf02
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
+            exit
+            !
+            router bgp 4200000021
+             bgp router-id 10.0.0.21
+             no bgp default ipv4-unicast
+             bgp bestpath as-path multipath-relax
+             neighbor LEAF peer-group
+             neighbor LEAF remote-as external
+             neighbor LEAF advertisement-interval 0
+             neighbor LEAF timers 3 9
+             neighbor LEAF timers connect 1
+             neighbor LEAF capability extended-nexthop
+             neighbor leaf01 interface peer-group LEAF
+             neighbor leaf02 interface peer-group LEAF
+             !
+             address-family ipv4 unicast
+              network 10.0.0.21/32
+              network 10.255.0.1/32
+              neighbor LEAF activate
+              neighbor LEAF default-originate
+             exit-address-family
+             !
+             address-family ipv6 unicast
+              neighbor LEAF activate
+              neighbor LEAF default-originate
+             exit-address-family
+            exit
+        "#]].assert_eq(&Router::Exit.config());
+    }
+
+    #[test]
+    fn daemons_run_in_their_namespace() {
+        let lines: Vec<_> = Router::Leaf(LEAVES[1])
+            .parts()
+            .into_iter()
+            .map(|part| format!("{} [{}] {}", part.name, part.namespace.unwrap_or_default(), part.command.join(" ")))
+            .collect();
+        expect![[r#"
+            leaf02-zebra [mlab-leaf02] /usr/lib/frr/zebra -N leaf02 -u root -g root -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout -s 90000000
+            leaf02-bgpd [mlab-leaf02] /usr/lib/frr/bgpd -N leaf02 -u root -g root -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout"#]].assert_eq(&lines.join("\n"));
+    }
+}

@@ -1,0 +1,271 @@
+//! What the control plane is told about the lab: partition, size, layout, image, networks, tenant, project.
+
+use std::collections::HashMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+use client::Client;
+use proto::api::{Format, GPTType, NATType, NetworkType, SizeConstraintType};
+use proto::{admin, api};
+use serde::{Deserialize, Serialize};
+
+use crate::asset::image::Image;
+use crate::paths::Paths;
+use crate::topology::{PARTITION, image_url};
+
+/// Id of the size that the lab's usual machines have.
+pub const SIZE: &str = "lab-small";
+/// Id of the file system layout.
+pub const LAYOUT: &str = "lab";
+/// Login of the tenant.
+pub const TENANT: &str = "lab-tenant";
+/// Owner of the machines' tokens, as the boot service's configuration names it.
+const MACHINE_USER: &str = "machine";
+/// Parameters of the machines' kernel: emulated timers are late, and a panic ends in a reboot.
+pub const KERNEL_PARAMETERS: &str = "console=ttyS0 no_timer_check panic=1 quiet";
+/// Label with an image's digest.
+pub const DIGEST_LABEL: &str = "metal-stack.io/sha256";
+
+/// What later commands need to know of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seed {
+    /// Project of the tenant.
+    pub project: String,
+    /// Private network of the project.
+    pub network: String,
+    /// Id of the image.
+    pub image: String,
+}
+
+impl Seed {
+    /// Of the running lab.
+    ///
+    /// # Errors
+    /// None runs.
+    pub fn load(paths: &Paths) -> Result<Self> {
+        let text = fs::read_to_string(paths.seed()).context("the lab is not complete")?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Tells it all.
+///
+/// # Errors
+/// The control plane refuses something.
+pub async fn seed(client: &Client, image: &Image) -> Result<Seed> {
+    let partition = admin::PartitionServiceCreateRequest {
+        partition: partition().into(),
+        ..Default::default()
+    };
+    client.admin_partition().create(partition).await.context("partition")?;
+    let size = admin::SizeServiceCreateRequest { size: size().into(), ..Default::default() };
+    client.admin_size().create(size).await.context("size")?;
+    let new = self::image(&image_id(image), "debian-12.tar.zst", Some(&image.sha256));
+    create_image(client, new).await?;
+    let layout = admin::FilesystemServiceCreateRequest {
+        filesystem_layout: layout().into(),
+        ..Default::default()
+    };
+    client.admin_filesystem().create(layout).await.context("file system layout")?;
+    for network in [super_network(), internet(), underlay()] {
+        let id = network.id.clone().unwrap_or_default();
+        client.admin_network().create(network).await.with_context(|| format!("network {id}"))?;
+    }
+    create_tenant(client, MACHINE_USER, "tenant.metal-stack.io/machine-bootstrapper").await?;
+    create_tenant(client, TENANT, "lab").await?;
+    let project = create_project(client, "lab").await?;
+    let network = create_network(client, &project, "lab-private").await?;
+    Ok(Seed { project, network, image: image_id(image) })
+}
+
+fn image_id(image: &Image) -> String {
+    format!("debian-12.0.{}", image.day)
+}
+
+/// Registers an image.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_image(client: &Client, image: api::Image) -> Result<()> {
+    let request = admin::ImageServiceCreateRequest { image: image.into(), ..Default::default() };
+    client.admin_image().create(request).await.context("image")?;
+    Ok(())
+}
+
+/// An image of the lab's image server.
+pub fn image(id: &str, file: &str, sha256: Option<&str>) -> api::Image {
+    let mut image = api::Image {
+        id: id.to_owned(),
+        url: image_url(file),
+        name: Some("Debian 12".to_owned()),
+        description: Some("Debian 12 as the lab makes it".to_owned()),
+        features: vec![api::ImageFeature::Machine.into(), api::ImageFeature::Firewall.into()],
+        classification: api::ImageClassification::Supported.into(),
+        ..Default::default()
+    };
+    if let Some(sha256) = sha256 {
+        image.meta = meta([(DIGEST_LABEL, sha256)]).into();
+    }
+    image
+}
+
+fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> api::Labels {
+    let labels = pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    api::Labels { labels, ..Default::default() }
+}
+
+fn meta<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> api::Meta {
+    api::Meta { labels: labels(pairs).into(), ..Default::default() }
+}
+
+fn partition() -> api::Partition {
+    api::Partition {
+        id: PARTITION.to_owned(),
+        description: "the virtual data center".to_owned(),
+        boot_configuration: api::PartitionBootConfiguration {
+            image_url: image_url("initrd"),
+            kernel_url: image_url("kernel"),
+            commandline: KERNEL_PARAMETERS.to_owned(),
+            ..Default::default()
+        }
+        .into(),
+        ..Default::default()
+    }
+}
+
+/// Fits the usual machine; memory is what the kernel leaves of a gigabyte.
+fn size() -> api::Size {
+    let constraint = |kind: SizeConstraintType, min: u64, max: u64| api::SizeConstraint {
+        r#type: kind.into(),
+        min,
+        max,
+        ..Default::default()
+    };
+    api::Size {
+        id: SIZE.to_owned(),
+        name: Some("small".to_owned()),
+        description: Some("a virtual machine of the lab".to_owned()),
+        constraints: vec![
+            constraint(SizeConstraintType::Cores, 1, 2),
+            constraint(SizeConstraintType::Memory, 900 << 20, 1100 << 20),
+            constraint(SizeConstraintType::Storage, 4_000_000_000, 5_000_000_000),
+        ],
+        ..Default::default()
+    }
+}
+
+fn layout() -> api::FilesystemLayout {
+    let partition = |number: u32, label: &str, size: u64, kind: GPTType| api::DiskPartition {
+        number,
+        label: Some(label.to_owned()),
+        size,
+        gpt_type: Some(kind.into()),
+        ..Default::default()
+    };
+    let filesystem =
+        |device: &str, format: Format, path: &str, label: &str, options: &[&str]| api::Filesystem {
+            device: device.to_owned(),
+            format: format.into(),
+            path: Some(path.to_owned()),
+            label: Some(label.to_owned()),
+            create_options: options.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+    let images = HashMap::from([("debian".to_owned(), ">= 12.0".to_owned())]);
+    api::FilesystemLayout {
+        id: LAYOUT.to_owned(),
+        name: Some("one NVMe disk".to_owned()),
+        filesystems: vec![
+            filesystem("/dev/nvme0n1p1", Format::Vfat, "/boot/efi", "efi", &["-F 32"]),
+            filesystem("/dev/nvme0n1p2", Format::Ext4, "/", "root", &[]),
+        ],
+        disks: vec![api::Disk {
+            device: "/dev/nvme0n1".to_owned(),
+            partitions: vec![
+                partition(1, "efi", 128, GPTType::Boot),
+                partition(2, "root", 0, GPTType::Linux),
+            ],
+            ..Default::default()
+        }],
+        constraints: api::FilesystemLayoutConstraints {
+            sizes: vec![SIZE.to_owned()],
+            images: images.into_iter().collect(),
+            ..Default::default()
+        }
+        .into(),
+        ..Default::default()
+    }
+}
+
+fn network(id: &str, kind: NetworkType, prefix: &str) -> admin::NetworkServiceCreateRequest {
+    admin::NetworkServiceCreateRequest {
+        id: Some(id.to_owned()),
+        name: Some(id.to_owned()),
+        partition: Some(PARTITION.to_owned()),
+        r#type: kind.into(),
+        prefixes: vec![prefix.to_owned()],
+        ..Default::default()
+    }
+}
+
+/// Private networks are cut from it.
+fn super_network() -> admin::NetworkServiceCreateRequest {
+    let length = api::ChildPrefixLength { ipv4: Some(22), ..Default::default() };
+    admin::NetworkServiceCreateRequest {
+        default_child_prefix_length: length.into(),
+        ..network("lab-super", NetworkType::Super, "10.100.0.0/14")
+    }
+}
+
+fn internet() -> admin::NetworkServiceCreateRequest {
+    admin::NetworkServiceCreateRequest {
+        destination_prefixes: vec!["0.0.0.0/0".to_owned()],
+        nat_type: Some(NATType::Ipv4Masquerade.into()),
+        vrf: Some(4009),
+        ..network("internet", NetworkType::External, "10.200.0.0/16")
+    }
+}
+
+fn underlay() -> admin::NetworkServiceCreateRequest {
+    network("underlay", NetworkType::Underlay, "10.254.0.0/16")
+}
+
+async fn create_tenant(client: &Client, login: &str, label: &str) -> Result<()> {
+    let request = admin::TenantServiceCreateRequest {
+        name: login.to_owned(),
+        labels: labels([(label, "true")]).into(),
+        ..Default::default()
+    };
+    client.admin_tenant().create(request).await.with_context(|| format!("tenant {login}"))?;
+    Ok(())
+}
+
+/// Makes a project of the lab's tenant and returns its id.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_project(client: &Client, name: &str) -> Result<String> {
+    let request = api::ProjectServiceCreateRequest {
+        login: TENANT.to_owned(),
+        name: name.to_owned(),
+        description: "project of the lab".to_owned(),
+        ..Default::default()
+    };
+    let answer = client.project().create(request).await.context("project")?.into_owned();
+    Ok(answer.project.into_option().context("no project in the answer")?.uuid)
+}
+
+/// Makes a private network and returns its id.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_network(client: &Client, project: &str, name: &str) -> Result<String> {
+    let request = api::NetworkServiceCreateRequest {
+        project: project.to_owned(),
+        name: Some(name.to_owned()),
+        partition: Some(PARTITION.to_owned()),
+        ..Default::default()
+    };
+    let answer = client.network().create(request).await.context("private network")?.into_owned();
+    Ok(answer.network.into_option().context("no network in the answer")?.id)
+}
