@@ -75,3 +75,36 @@ pub async fn delete_expired(tx: &mut Tx, now_us: i64) -> Result<u64, Error> {
 pub async fn delete_all(tx: &mut Tx, owner: &str) -> Result<u64, Error> {
     tx.execute("DELETE FROM token WHERE owner = $1", &[owner.into()]).await
 }
+
+/// As [`get`], and the row stays as it is until the transaction ends.
+///
+/// # Errors
+/// The database failed.
+pub async fn hold(
+    tx: &mut Tx,
+    owner: &str,
+    uuid: &str,
+    now_us: i64,
+) -> Result<Option<Entity>, Error> {
+    match TABLE.select().eq("id", uuid).eq("owner", owner).for_update().one(tx).await? {
+        Some(_) => get(tx, owner, uuid, now_us).await,
+        None => Ok(None),
+    }
+}
+
+/// Tokens that have not expired, of one user or of all, ordered by id, which is the order in which they were made.
+///
+/// # Errors
+/// The database failed.
+pub async fn list(tx: &mut Tx, owner: Option<&str>, now_us: i64) -> Result<Vec<Entity>, Error> {
+    let sql =
+        "SELECT id, body, generation, created_at, updated_at FROM token WHERE expires_at > $1";
+    let rows = match owner {
+        Some(owner) => {
+            let sql = format!("{sql} AND owner = $2 ORDER BY id");
+            tx.fetch_all(sql, &[now_us.into(), owner.into()]).await?
+        }
+        None => tx.fetch_all(format!("{sql} ORDER BY id"), &[now_us.into()]).await?,
+    };
+    rows.iter().map(crate::table::from_row).collect()
+}
