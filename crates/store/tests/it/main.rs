@@ -1,5 +1,6 @@
 //! Every test runs on SQLite and on a real PostgreSQL that the test starts and stops.
 
+mod ipam;
 mod postgres;
 
 use store::signing_key::{self, SigningKey};
