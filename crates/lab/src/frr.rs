@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -66,11 +67,9 @@ impl Router {
         let pathspace = self.pathspace();
         let config = format!("/etc/frr/{pathspace}/frr.conf");
         let program = format!("/usr/lib/frr/{daemon}");
-        // no telnet port; as root, because a change of user would loosen the tie to the supervisor
-        let mut command: Vec<_> =
-            [&program, "-N", &pathspace, "-u", "root", "-g", "root", "-P", "0", "-f", &config]
-                .map(ToString::to_string)
-                .to_vec();
+        // no telnet port
+        let mut command =
+            [&program, "-N", &pathspace, "-P", "0", "-f", &config].map(ToString::to_string).to_vec();
         command.extend(["-F", "datacenter", "--log", "stdout"].map(str::to_owned));
         if daemon == "zebra" {
             command.extend(["-s", "90000000"].map(str::to_owned));
@@ -124,6 +123,7 @@ const OURS: &str = "made-by-the-lab";
 /// # Errors
 /// A folder cannot be made, or somebody else has one of that name.
 pub fn prepare() -> Result<()> {
+    let user = nix::unistd::User::from_name("frr")?.context("package frr is needed")?;
     for router in Router::all() {
         for folder in router.folders() {
             let there = folder.exists();
@@ -134,6 +134,8 @@ pub fn prepare() -> Result<()> {
             );
             fs::create_dir_all(&folder)
                 .and_then(|()| fs::write(folder.join(OURS), ""))
+                // the daemons give up root as soon as they can
+                .and_then(|()| chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let [etc, _] = router.folders();
@@ -215,7 +217,7 @@ mod tests {
             .map(|part| format!("{} [{}] {}", part.name, part.namespace.unwrap_or_default(), part.command.join(" ")))
             .collect();
         expect![[r#"
-            leaf02-zebra [mlab-leaf02] /usr/lib/frr/zebra -N leaf02 -u root -g root -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout -s 90000000
-            leaf02-bgpd [mlab-leaf02] /usr/lib/frr/bgpd -N leaf02 -u root -g root -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout"#]].assert_eq(&lines.join("\n"));
+            leaf02-zebra [mlab-leaf02] /usr/lib/frr/zebra -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout -s 90000000
+            leaf02-bgpd [mlab-leaf02] /usr/lib/frr/bgpd -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout"#]].assert_eq(&lines.join("\n"));
     }
 }

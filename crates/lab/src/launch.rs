@@ -46,6 +46,7 @@ pub struct Launch {
 /// # Errors
 /// Only when it cannot: no such namespace, port or program.
 pub fn exec(launch: &Launch) -> Result<std::convert::Infallible> {
+    // what changes its user, as routing daemons do, loses this tie; the ledger finds it then
     prctl::set_pdeathsig(Signal::SIGTERM).context("cannot bind to the supervisor's life")?;
     ledger::record(&launch.run, &launch.name).context("cannot write the process id")?;
     let taps = launch.taps.iter().map(open).collect::<Result<Vec<_>>>()?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -37,6 +38,12 @@ struct Up {
     firmware: Firmware,
 }
 
+impl Up {
+    fn spec(&self) -> Spec {
+        Spec { machines: self.machines, firmware: self.firmware }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Start the lab (the default).
@@ -57,6 +64,8 @@ enum Command {
     },
     /// Make kernel, initrd and image, and start nothing.
     Assets,
+    /// Start namespaces and routing daemons alone, for work on an agent.
+    Network(Up),
     /// The process that keeps the others.
     #[command(hide = true)]
     Supervise,
@@ -86,8 +95,17 @@ enum Button {
     Disk,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
     let paths = Paths::new(&cli.root).context("there is no checkout; is --root right?")?;
     // sockets are found from here, because their paths must be short
     if paths.lab().is_dir() {
@@ -104,6 +122,7 @@ fn main() -> Result<()> {
             paths.create()?;
             up::assets(&paths, &Progress::default()).map(drop)
         }
+        Command::Network(up) => up::network_only(&paths, up.spec()),
         Command::Supervise => supervisor::run(paths),
         Command::Bmc => {
             daemon::telemetry::init("bmc");
@@ -126,7 +145,7 @@ fn start(paths: &Paths, up: &Up) -> Result<()> {
     }
     paths.create()?;
     std::env::set_current_dir(paths.lab())?;
-    up::up(paths, Spec { machines: up.machines, firmware: up.firmware })?;
+    up::up(paths, up.spec())?;
     status::status(paths)
 }
 

@@ -88,12 +88,22 @@ pub fn up(paths: &Paths, spec: Spec) -> Result<()> {
     start(paths, spec, &assets, &progress)
 }
 
-fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Result<()> {
+/// Starts namespaces and routing daemons alone, for whoever works on an agent.
+///
+/// # Errors
+/// Something does not start.
+pub fn network_only(paths: &Paths, spec: Spec) -> Result<()> {
+    if down::anything(paths) {
+        down::clean(paths)?;
+    }
+    network(paths, spec, &Progress::default())
+}
+
+fn network(paths: &Paths, spec: Spec, progress: &Progress) -> Result<()> {
     fs::remove_dir_all(paths.logs()).ok();
     paths.create()?;
     std::env::set_current_dir(paths.lab())?;
     spec.save(paths)?;
-    publish(paths, assets)?;
     let step = progress.step("network");
     fabric::apply(&fabric::plan(spec.ports()))?;
     frr::prepare()?;
@@ -102,7 +112,12 @@ fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Res
         run(paths, part)?;
     }
     step.done(&format!("exit, {} leaves, {} ports each", LEAVES.len(), spec.ports()));
+    Ok(())
+}
 
+fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Result<()> {
+    network(paths, spec, progress)?;
+    publish(paths, assets)?;
     let runtime = Runtime::new()?;
     let step = progress.step("control plane");
     run(paths, parts::files(paths))?;
