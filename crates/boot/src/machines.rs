@@ -61,7 +61,7 @@ pub enum Denied {
     #[error("this is machine {is}; it does not get the configuration of {wanted}")]
     Another { is: Uuid, wanted: String },
     /// Nobody can say now.
-    #[error("{0}")]
+    #[error("the control plane does not answer: {0}")]
     Later(String),
 }
 

@@ -1,7 +1,8 @@
-//! The socket that advertises: to whoever asks at once, to everybody now and then.
+//! The socket that advertises: when somebody asks, and now and then. Always to everybody, which spares firmware the answer to a
+//! question about its address.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use daemon::Shutdown;
@@ -36,17 +37,14 @@ impl Server {
         let socket = socket(&self.interface, index)?;
         let mut next = Instant::now();
         loop {
-            let to = tokio::select! {
+            tokio::select! {
                 () = shutdown.wait() => return Ok(()),
-                () = sleep_until(next) => {
-                    next = Instant::now() + PERIOD;
-                    ALL_NODES
-                }
+                () = sleep_until(next) => next = Instant::now() + PERIOD,
                 asked = solicitation(&socket) => asked?,
-            };
+            }
             // looked up each time: the link-local address comes and goes with the link
             let interface = Interface::find(&self.interface)?;
-            if let Some((bytes, to)) = self.advertisement(&interface, to)
+            if let Some((bytes, to)) = self.advertisement(&interface)
                 && let Err(error) = socket.send_to(&bytes, to).await
             {
                 // without a link there is nobody to hear it
@@ -55,20 +53,16 @@ impl Server {
         }
     }
 
-    fn advertisement(
-        &self,
-        interface: &Interface,
-        to: Ipv6Addr,
-    ) -> Option<(Vec<u8>, SocketAddrV6)> {
+    fn advertisement(&self, interface: &Interface) -> Option<(Vec<u8>, SocketAddrV6)> {
         let advertisement = Advertisement {
             source: interface.link_local?,
-            destination: to,
+            destination: ALL_NODES,
             mac: interface.mac?.0,
             prefix: self.prefix,
             prefix_lifetime: PREFIX_LIFETIME,
         };
         metrics::counter!("boot_router_advertisements_total").increment(1);
-        Some((advertisement.to_bytes(), SocketAddrV6::new(to, 0, 0, interface.index)))
+        Some((advertisement.to_bytes(), SocketAddrV6::new(ALL_NODES, 0, 0, interface.index)))
     }
 }
 
@@ -79,20 +73,20 @@ fn socket(interface: &str, index: u32) -> io::Result<UdpSocket> {
     socket.set_multicast_hops_v6(255)?;
     socket.set_unicast_hops_v6(255)?;
     socket.set_multicast_if_v6(index)?;
+    // or our own kernel would take addresses from what we say
+    socket.set_multicast_loop_v6(false)?;
     socket.join_multicast_v6(&ALL_ROUTERS, index)?;
     UdpSocket::from_std(socket.into())
 }
 
-/// Waits for a solicitation and says where the answer goes: a client without an address is told with everybody.
-async fn solicitation(socket: &UdpSocket) -> io::Result<Ipv6Addr> {
+/// Waits for a solicitation.
+async fn solicitation(socket: &UdpSocket) -> io::Result<()> {
     // only the first bytes matter
     let mut buffer = [0; 256];
     loop {
-        let (length, from) = socket.recv_from(&mut buffer).await?;
-        if let SocketAddr::V6(from) = from
-            && is_solicitation(&buffer[..length])
-        {
-            return Ok(if from.ip().is_unspecified() { ALL_NODES } else { *from.ip() });
+        let (length, _) = socket.recv_from(&mut buffer).await?;
+        if is_solicitation(&buffer[..length]) {
+            return Ok(());
         }
     }
 }
