@@ -80,7 +80,7 @@ pub const FILES: &[File] = &[
     File {
         path: "/etc/systemd/system/frr-zebra.service",
         text: "[Unit]\nDescription=FRRouting: routes of the kernel\nPartOf=frr.service\nAfter=systemd-sysctl.service\n\n\
-               [Service]\nRuntimeDirectory=frr\nRuntimeDirectoryPreserve=yes\nExecStartPre=/bin/chown frr:frr /run/frr\n\
+               [Service]\n\
                ExecStart=/usr/lib/frr/zebra -A 127.0.0.1 -s 90000000 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
     },
     File {
@@ -88,10 +88,11 @@ pub const FILES: &[File] = &[
         text: "[Unit]\nDescription=FRRouting: BGP\nPartOf=frr.service\nAfter=frr-zebra.service\n\n\
                [Service]\nExecStart=/usr/lib/frr/bgpd -A 127.0.0.1 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
     },
-    // host keys are the machine's own: an image must not have any
+    // host keys are the machine's own: an image must not have any; an RSA key would take seconds to find
     File {
         path: "/etc/systemd/system/ssh.service.d/keys.conf",
-        text: "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\n",
+        text: "[Service]\nExecStartPre=\n\
+               ExecStartPre=/bin/sh -c '[ -e /etc/ssh/ssh_host_ed25519_key ] || exec ssh-keygen -q -t ed25519 -N \"\" -f /etc/ssh/ssh_host_ed25519_key'\n",
     },
     File {
         path: "/etc/systemd/system/metal-phone-home.service",
