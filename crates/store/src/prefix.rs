@@ -63,18 +63,23 @@ pub struct Prefix {
 const COLUMNS: &str = "id, network, namespace, ordinal, first, length, pool";
 
 fn from_row(row: &Row) -> Result<Prefix, Error> {
-    let (first, length) = (row.text(4)?, u8::try_from(row.int(5)?).unwrap_or(u8::MAX));
-    let block = from_key(&first)
-        .and_then(|address| Block::new(address, length))
-        .ok_or_else(|| Error::Database(format!("damaged prefix {first}/{length}")))?;
     Ok(Prefix {
         id: row.text(0)?,
         network: row.text(1)?,
         namespace: row.text(2)?,
         ordinal: row.int(3)?,
-        block,
+        block: block_from(row, 4)?,
         pool: row.opt_text(6)?,
     })
+}
+
+/// From a column with the key of its first address and the next one with its length.
+fn block_from(row: &Row, column: usize) -> Result<Block, Error> {
+    let first = row.text(column)?;
+    let length = u8::try_from(row.int(column + 1)?).unwrap_or(u8::MAX);
+    from_key(&first)
+        .and_then(|address| Block::new(address, length))
+        .ok_or_else(|| Error::Database(format!("damaged prefix {first}/{length}")))
 }
 
 /// Keys of the first and the last address of a block.
@@ -125,6 +130,16 @@ pub async fn of_network(tx: &mut Tx, network: &str) -> Result<Vec<Prefix>, Error
     .collect()
 }
 
+/// Moves a prefix to another place among those of its network.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_ordinal(tx: &mut Tx, id: &str, ordinal: i64) -> Result<(), Error> {
+    tx.execute("UPDATE prefix SET ordinal = $2 WHERE id = $1", &[id.into(), ordinal.into()])
+        .await?;
+    Ok(())
+}
+
 /// Removes a prefix and gives its space back to where it was carved from.
 ///
 /// # Errors
@@ -160,12 +175,14 @@ pub async fn overlapping(tx: &mut Tx, block: &Block) -> Result<Option<Prefix>, E
 }
 
 /// How much of a prefix is used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The prefix.
     pub prefix: String,
     /// Its network.
     pub network: String,
+    /// Its space.
+    pub block: Block,
     /// Addresses taken.
     pub addresses: i64,
     /// Child prefixes carved.
@@ -192,7 +209,8 @@ pub async fn usage(tx: &mut Tx, of: Usages<'_>) -> Result<Vec<Usage>, Error> {
                 (SELECT count(*) FROM ip WHERE ip.prefix = p.id),
                 (SELECT count(*) FROM prefix c WHERE c.pool = p.id),
                 (SELECT count(*) FROM free_block f WHERE f.pool = p.id
-                    AND f.length <= CASE WHEN p.first < '5' THEN 30 ELSE 126 END)
+                    AND f.length <= CASE WHEN p.first < '5' THEN 30 ELSE 126 END),
+                p.first, p.length
              FROM prefix p{filter}"
         ),
         &values,
@@ -203,6 +221,7 @@ pub async fn usage(tx: &mut Tx, of: Usages<'_>) -> Result<Vec<Usage>, Error> {
         Ok(Usage {
             prefix: row.text(0)?,
             network: row.text(1)?,
+            block: block_from(row, 5)?,
             addresses: row.int(2)?,
             children: row.int(3)?,
             free_blocks: row.int(4)?,
