@@ -1,8 +1,7 @@
 //! A virtual machine from power-on to its kernel. Run with `cargo test -p boot --test it -- --ignored --nocapture`, and
 //! `BOOT_TEST_KERNEL=/path/to/vmlinuz`; software emulation is enough.
 
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,15 +25,19 @@ fn kernel() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// Starts a machine and waits for the first words of its kernel. Prints how long everything took.
-fn boot(name: &str, arguments: &[&str]) -> World {
+/// Where machines boot.
+fn world() -> World {
     let world = World::new(
         [("vmlinuz", kernel()), ("initrd.img", vec![0; 1 << 20])],
         "console=ttyS0,115200n8 earlyprintk=ttyS0 no_timer_check panic=1",
     );
     world.ip("tuntap add swp1 mode tap");
     world.ip("link set swp1 master boot up");
-    world.start();
+    world
+}
+
+/// Starts a machine and waits for the first words of its kernel. Prints how long everything took; returns its screen.
+fn boot(name: &str, world: &World, arguments: &[&str]) -> String {
     let begin = Instant::now();
     let mut child = Command::new("ip")
         .args([
@@ -47,23 +50,16 @@ fn boot(name: &str, arguments: &[&str]) -> World {
             "-m",
             "512",
         ])
-        .args([
-            "-nodefaults",
-            "-nographic",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-            "-uuid",
-            "00112233-4455-6677-8899-aabbccddeeff",
-        ])
+        .args(["-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio", "-uuid", UUID])
         .args(["-netdev", "tap,id=n0,ifname=swp1,script=no,downscript=no"])
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut console = BufReader::new(child.stdout.take().unwrap());
-    let machine = Machine(child);
+    let (mut keyboard, mut console) =
+        (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let _machine = Machine(child);
     let (sender, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -71,15 +67,19 @@ fn boot(name: &str, arguments: &[&str]) -> World {
             let _ = sender.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
         }
     });
-    let mut screen = String::new();
-    let mut milestones =
-        vec!["Linux version", "boot.ipxe", "metal-boot:", "iPXE initialising", "iPXE 1."];
+    let (mut screen, mut pressed) = (String::new(), false);
+    let mut milestones = vec!["Linux version", "boot.ipxe", "iPXE initialising", "iPXE 1."];
     while !screen.contains("Linux version") {
         let left = PATIENCE.saturating_sub(begin.elapsed());
         let Ok(text) = heard.recv_timeout(left) else {
             panic!("no kernel: {screen}\n{}", world.log())
         };
         screen += &text;
+        // iPXE waits two seconds for Ctrl-B; any other key ends the wait
+        if screen.contains("Press Ctrl-B for") && !pressed {
+            keyboard.write_all(b" ").unwrap();
+            pressed = true;
+        }
         milestones.retain(|milestone| {
             let seen = screen.contains(milestone);
             if seen {
@@ -91,42 +91,55 @@ fn boot(name: &str, arguments: &[&str]) -> World {
             !seen
         });
     }
-    drop(machine);
     println!("{name}:\n{}", world.log());
-    assert!(
-        world
-            .fake
-            .was_asked("claim 00112233-4455-6677-8899-aabbccddeeff 52:54:00:00:00:01 leaf01 swp1")
-    );
-    assert!(world.fake.was_asked("dhcp 00112233-4455-6677-8899-aabbccddeeff lab"));
-    world
+    assert!(world.fake.was_asked(&format!("claim {UUID} 52:54:00:00:00:01 leaf01 swp1")));
+    assert!(world.fake.was_asked(&format!("dhcp {UUID} lab")));
+    screen
 }
 
-fn uefi(name: &str, card: &str) -> World {
-    let directory = tempfile::tempdir().unwrap();
-    let variables = directory.path().join("vars.fd");
+fn bios(name: &str, world: &World, card: &str) -> String {
+    boot(name, world, &["-device", &format!("{card},{CARD}")])
+}
+
+fn uefi(name: &str, world: &World, card: &str, more: &[&str]) -> String {
+    let variables = world.directory.path().join("vars.fd");
     std::fs::copy(VARIABLES, &variables).unwrap();
-    assert!(Path::new(FIRMWARE).exists());
     let code = format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}");
     let variables = format!("if=pflash,format=raw,file={}", variables.display());
-    boot(name, &["-machine", "q35", "-drive", &code, "-drive", &variables, "-device", card])
+    let card = format!("{card},{CARD}");
+    let arguments = ["-machine", "q35", "-drive", &code, "-drive", &variables, "-device", &card];
+    boot(name, world, &[&arguments, more].concat())
 }
 
-const CARD: &str = ",netdev=n0,mac=52:54:00:00:00:01,bootindex=1";
+const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+const CARD: &str = "netdev=n0,mac=52:54:00:00:00:01,bootindex=1";
+/// Firmware without PXE.
+const NO_PXE: [&str; 4] = [
+    "-fw_cfg",
+    "name=opt/org.tianocore/IPv4PXESupport,string=n",
+    "-fw_cfg",
+    "name=opt/org.tianocore/IPv6PXESupport,string=n",
+];
 
 #[test]
 #[ignore = "needs QEMU and BOOT_TEST_KERNEL"]
-fn bios_virtio() {
+fn bios_with_ipxe_in_the_card() {
     if possible() {
-        boot("BIOS virtio", &["-device", &format!("virtio-net-pci{CARD}")]);
+        for card in ["virtio-net-pci", "e1000"] {
+            let world = world();
+            world.start();
+            bios(&format!("BIOS {card}"), &world, card);
+        }
     }
 }
 
 #[test]
-#[ignore = "needs QEMU and BOOT_TEST_KERNEL"]
-fn bios_e1000() {
+#[ignore = "needs QEMU, OVMF and BOOT_TEST_KERNEL"]
+fn uefi_with_ipxe_in_the_card() {
     if possible() {
-        boot("BIOS e1000", &["-device", &format!("e1000{CARD}")]);
+        let world = world();
+        world.start();
+        uefi("UEFI iPXE", &world, "virtio-net-pci", &[]);
     }
 }
 
@@ -134,7 +147,9 @@ fn bios_e1000() {
 #[ignore = "needs QEMU, OVMF and BOOT_TEST_KERNEL"]
 fn uefi_pxe() {
     if possible() {
-        let world = uefi("UEFI PXE", &format!("virtio-net-pci{CARD}"));
+        let world = world();
+        world.start();
+        uefi("UEFI PXE", &world, "virtio-net-pci,romfile=", &[]);
         assert!(world.log().contains("boot loader sent by TFTP"));
     }
 }
@@ -143,8 +158,30 @@ fn uefi_pxe() {
 #[ignore = "needs QEMU, OVMF and BOOT_TEST_KERNEL"]
 fn uefi_http() {
     if possible() {
-        // the firmware's own network stack without PXE support: only HTTP boot is left
-        let world = uefi("UEFI HTTP", &format!("virtio-net-pci{CARD},romfile="));
-        println!("{}", world.log());
+        let world = world();
+        world.start();
+        uefi("UEFI HTTP", &world, "virtio-net-pci,romfile=", &NO_PXE);
+        assert!(world.log().contains("boot loader sent by HTTP"));
+    }
+}
+
+#[test]
+#[ignore = "needs QEMU, dnsmasq and BOOT_TEST_KERNEL"]
+fn bios_beside_a_foreign_server() {
+    if possible() {
+        let world = world();
+        world.start_beside_dnsmasq();
+        bios("BIOS proxy", &world, "virtio-net-pci");
+    }
+}
+
+#[test]
+#[ignore = "needs QEMU, OVMF, dnsmasq and BOOT_TEST_KERNEL"]
+fn uefi_beside_a_foreign_server() {
+    if possible() {
+        let world = world();
+        world.start_beside_dnsmasq();
+        uefi("UEFI proxy", &world, "virtio-net-pci,romfile=", &[]);
+        assert!(world.log().contains("boot loader sent by TFTP"));
     }
 }

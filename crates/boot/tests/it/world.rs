@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) directory: TempDir,
     api: Mutex<Option<tokio::runtime::Runtime>>,
     boot: Mutex<Option<Boot>>,
+    foreign: Mutex<Option<(Child, String)>>,
 }
 
 struct Boot {
@@ -87,6 +88,7 @@ impl World {
             directory: tempfile::tempdir().unwrap(),
             api: Mutex::default(),
             boot: Mutex::default(),
+            foreign: Mutex::default(),
         };
         world.ip("link add boot type bridge stp_state 0 forward_delay 0");
         world.ip("addr add 10.0.1.1/24 dev boot");
@@ -114,12 +116,53 @@ impl World {
         self.api.lock().unwrap().take().unwrap().shutdown_background();
     }
 
-    /// Starts the boot service and waits until it serves.
+    /// Starts the boot service as DHCP server and waits until it serves.
     pub(crate) fn start(&self) {
+        self.start_as("dhcp");
+    }
+
+    /// Starts the boot service beside a foreign DHCP server, which is dnsmasq on another machine.
+    pub(crate) fn start_beside_dnsmasq(&self) {
+        let foreign = format!("{}-x", self.server);
+        add(&foreign);
+        self.ip(&format!("link add foreign type veth peer name eth0 netns {foreign}"));
+        self.ip("link set foreign master boot up");
+        run(&format!("ip -n {foreign} addr add 10.0.1.2/24 dev eth0"));
+        run(&format!("ip -n {foreign} link set eth0 up"));
+        let directory = self.directory.path().display();
+        let process = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &foreign,
+                "dnsmasq",
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--port=0",
+                "--no-ping",
+            ])
+            .args([
+                "--interface=eth0",
+                "--dhcp-authoritative",
+                "--dhcp-range=10.0.1.150,10.0.1.160,1h",
+                "--user=root",
+            ])
+            .args([
+                format!("--dhcp-leasefile={directory}/leases"),
+                format!("--pid-file={directory}/dnsmasq.pid"),
+            ])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *self.foreign.lock().unwrap() = Some((process, foreign));
+        self.start_as("proxy");
+    }
+
+    fn start_as(&self, mode: &str) {
         let directory = self.directory.path().display();
         let text = format!(
             "partition = \"lab\"\napi_url = \"http://{API}\"\ntoken_file = \"{directory}/token\"\ncache_dir = \"{directory}/cache\"\n\
-             switch = \"leaf01\"\nmetrics_address = \"127.0.0.1:9100\"\n[network]\nmode = \"dhcp\"\ninterface = \"boot\"\naddress = \"10.0.1.1\"\n\
+             switch = \"leaf01\"\nmetrics_address = \"127.0.0.1:9100\"\n[network]\nmode = \"{mode}\"\ninterface = \"boot\"\naddress = \"10.0.1.1\"\n\
              prefix_length = 24\npool_start = \"10.0.1.100\"\npool_end = \"10.0.1.199\"\nipv6_prefix = \"fd99:0:0:1::/64\"\n\
              [machine]\napi_url = \"http://10.255.0.1:8080\"\nntp_servers = [\"ntp.example\"]\n"
         );
@@ -190,6 +233,11 @@ impl Drop for World {
         }
         if let Some(api) = self.api.lock().unwrap().take() {
             api.shutdown_background();
+        }
+        if let Some((mut process, namespace)) = self.foreign.lock().unwrap().take() {
+            let _ = process.kill();
+            let _ = process.wait();
+            delete(&namespace);
         }
         delete(&self.server);
     }
