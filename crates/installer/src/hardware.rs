@@ -92,7 +92,6 @@ pub fn nics(nics: &[Nic], neighbours: &Neighbours) -> Vec<MachineNic> {
     nics.iter().map(|nic| contract_nic(nic, &neighbours.of(nic.index))).collect()
 }
 
-#[expect(deprecated, reason = "older servers and tools still read the field `mac`")]
 fn contract_nic(nic: &Nic, neighbours: &[Neighbour]) -> MachineNic {
     let mac = format_mac(nic.mac);
     MachineNic {

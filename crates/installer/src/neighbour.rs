@@ -1,6 +1,7 @@
 //! LLDP on every card: says who we are and hears which port of which leaf is at the other end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +62,7 @@ type Heard = BTreeMap<u32, Vec<(Neighbour, Instant)>>;
 struct Shared {
     heard: Mutex<Heard>,
     changed: Condvar,
+    silent: AtomicBool,
 }
 
 /// The frame that announces a waiting machine on one card.
@@ -126,6 +128,30 @@ impl Neighbours {
         }
     }
 
+    /// Names of all leaves that are heard now.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<String> {
+        let now = Instant::now();
+        let heard = self.heard();
+        let alive = heard.values().flatten().filter(|(_, until)| *until > now);
+        let mut names: Vec<_> = alive.map(|(neighbour, _)| neighbour.hostname.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Says goodbye on all cards and nothing more: leaves forget at once that a machine waits here.
+    pub fn goodbye(&self, nics: &[Nic], uuid: &str) {
+        self.shared.silent.store(true, Ordering::SeqCst);
+        for nic in nics {
+            let mut frame = announcement(nic, uuid, "");
+            frame.ttl = 0;
+            // a leaf that does not hear it forgets a little later
+            let _ = PacketSocket::open(nic.index, lldp::ETHERTYPE)
+                .and_then(|socket| socket.send(&frame.encode(nic.mac)));
+        }
+    }
+
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,6 +181,9 @@ fn serve(neighbours: &Neighbours, nic: &Nic, frame: &[u8]) {
     let mut next = start;
     loop {
         let now = Instant::now();
+        if neighbours.shared.silent.load(Ordering::SeqCst) {
+            return;
+        }
         if now >= next {
             let sent = socket.send(frame).is_ok();
             next = now

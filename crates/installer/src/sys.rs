@@ -118,8 +118,7 @@ pub struct NvmeCommand {
     data_length: u32,
     /// First command-specific word.
     pub cdw10: u32,
-    /// Second command-specific word.
-    pub cdw11: u32,
+    cdw11: u32,
     cdw12: u32,
     cdw13: u32,
     cdw14: u32,
@@ -127,6 +126,14 @@ pub struct NvmeCommand {
     /// How long the kernel waits for the controller.
     pub timeout_ms: u32,
     result: u32,
+}
+
+impl NvmeCommand {
+    /// A command with one command-specific word.
+    #[must_use]
+    pub fn new(opcode: u8, nsid: u32, cdw10: u32, timeout_ms: u32) -> Self {
+        Self { opcode, nsid, cdw10, timeout_ms, ..Self::default() }
+    }
 }
 
 /// Sends an administrative command to an NVMe controller; the answer is written into `data`.
