@@ -33,11 +33,8 @@ pub fn client(paths: &Paths, token: &str) -> Result<Client> {
 /// # Errors
 /// Never with the lab's URL.
 pub fn with_secret(secret: &str) -> Result<Client> {
-    let config = Config {
-        url: api_url(),
-        token: TokenSource::Static(secret.to_owned()),
-        ca_cert_pem: None,
-    };
+    let config =
+        Config { url: api_url(), token: TokenSource::Static(secret.to_owned()), ca_cert_pem: None };
     Ok(Client::new(config)?)
 }
 

@@ -60,8 +60,7 @@ async fn handle(client: &Client, paths: &Paths, command: infra::WaitForBMCComman
     let result = worker.await.context("the command panicked").and_then(|result| result);
     let error = result.err().map(|error| format!("{error:#}"));
     tracing::info!(machine = uuid, command = ?known, command_id, error, "command done");
-    let done =
-        infra::BMCCommandDoneRequest { command_id, error, ..Default::default() };
+    let done = infra::BMCCommandDoneRequest { command_id, error, ..Default::default() };
     if let Err(error) = client.bmc().bmc_command_done(done).await {
         tracing::warn!(%error, machine = uuid, "the result of the command is not delivered");
     }

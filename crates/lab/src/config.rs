@@ -128,6 +128,7 @@ mod tests {
 
             [frr]
             pathspace = "leaf02"
-        "#]].assert_eq(&text.replace(&real, "ROOT"));
+        "#]]
+        .assert_eq(&text.replace(&real, "ROOT"));
     }
 }

@@ -82,7 +82,8 @@ pub struct Pending {
 /// # Errors
 /// No lab runs, or the supervisor says why not.
 pub fn ask(socket: &Path, request: &Request) -> Result<Answer> {
-    let mut stream = UnixStream::connect(socket).context("no lab runs; `cargo xtask lab` starts one")?;
+    let mut stream =
+        UnixStream::connect(socket).context("no lab runs; `cargo xtask lab` starts one")?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');

@@ -183,7 +183,10 @@ mod tests {
             text
         };
         let whole = ask("GET /image HTTP/1.1");
-        assert!(whole.starts_with("HTTP/1.1 200") && whole.ends_with("\r\n\r\n0123456789"), "{whole}");
+        assert!(
+            whole.starts_with("HTTP/1.1 200") && whole.ends_with("\r\n\r\n0123456789"),
+            "{whole}"
+        );
         let part = ask("GET /image HTTP/1.1\r\nRange: bytes=7-");
         assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("\r\n\r\n789"), "{part}");
         assert!(part.contains("content-range: bytes 7-9/10"), "{part}");

@@ -68,8 +68,9 @@ impl Router {
         let config = format!("/etc/frr/{pathspace}/frr.conf");
         let program = format!("/usr/lib/frr/{daemon}");
         // no telnet port
-        let mut command =
-            [&program, "-N", &pathspace, "-P", "0", "-f", &config].map(ToString::to_string).to_vec();
+        let mut command = [&program, "-N", &pathspace, "-P", "0", "-f", &config]
+            .map(ToString::to_string)
+            .to_vec();
         command.extend(["-F", "datacenter", "--log", "stdout"].map(str::to_owned));
         if daemon == "zebra" {
             command.extend(["-s", "90000000"].map(str::to_owned));
@@ -206,7 +207,8 @@ mod tests {
               neighbor LEAF default-originate
              exit-address-family
             exit
-        "#]].assert_eq(&Router::Exit.config());
+        "#]]
+        .assert_eq(&Router::Exit.config());
     }
 
     #[test]
@@ -214,7 +216,14 @@ mod tests {
         let lines: Vec<_> = Router::Leaf(LEAVES[1])
             .parts()
             .into_iter()
-            .map(|part| format!("{} [{}] {}", part.name, part.namespace.unwrap_or_default(), part.command.join(" ")))
+            .map(|part| {
+                format!(
+                    "{} [{}] {}",
+                    part.name,
+                    part.namespace.unwrap_or_default(),
+                    part.command.join(" ")
+                )
+            })
             .collect();
         expect![[r#"
             leaf02-zebra [mlab-leaf02] /usr/lib/frr/zebra -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout -s 90000000

@@ -97,8 +97,20 @@ mod tests {
         let mut command = shell::command(
             "qemu-system-x86_64",
             [
-                "-S", "-machine", "q35", "-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none", "-qmp",
-                "unix:qmp,server=on,wait=off", "-device", "virtio-net-pci,id=nic0,romfile=,bootindex=1",
+                "-S",
+                "-machine",
+                "q35",
+                "-accel",
+                "tcg",
+                "-m",
+                "16",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-qmp",
+                "unix:qmp,server=on,wait=off",
+                "-device",
+                "virtio-net-pci,id=nic0,romfile=,bootindex=1",
             ],
         );
         let child = command.current_dir(&folder).process_group(0).spawn().expect("qemu");

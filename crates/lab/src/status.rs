@@ -8,9 +8,7 @@ use anyhow::Result;
 use crate::control::{self, Request, State};
 use crate::paths::Paths;
 use crate::shape::Shape;
-use crate::topology::{
-    EXIT, EXIT_ADDRESS, LEAVES, Machine, SERVICE_ADDRESS, api_url,
-};
+use crate::topology::{EXIT, EXIT_ADDRESS, LEAVES, Machine, SERVICE_ADDRESS, api_url};
 use crate::{api, ledger, power};
 
 /// Prints the page.
@@ -88,6 +86,7 @@ mod tests {
             part                  pid      MiB        up restarts
             server                 17       30       7 s 2
             leaf01-boot          down       30       7 s 2
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 }

@@ -55,7 +55,8 @@ pub fn assets(paths: &Paths, progress: &Progress) -> Result<Assets> {
     let size = fs::metadata(&image.file)?.len() >> 20;
     step.done(&format!("{size} MiB {}", origin(cached)));
     let step = progress.step("initrd");
-    let (initrd, cached) = initrd::initrd(&cache, &kernel, &paths.static_program("metal-installer"))?;
+    let (initrd, cached) =
+        initrd::initrd(&cache, &kernel, &paths.static_program("metal-installer"))?;
     let size = fs::metadata(&initrd)?.len() >> 10;
     step.done(&format!("{size} KiB {}", origin(cached)));
     Ok(Assets { kernel, initrd, image })
@@ -188,7 +189,8 @@ fn supervisor(paths: &Paths) -> Result<()> {
 
 fn run(paths: &Paths, part: Part) -> Result<()> {
     let name = part.name.clone();
-    control::ask(&paths.control(), &Request::Start(part)).with_context(|| log_hint(paths, &name))?;
+    control::ask(&paths.control(), &Request::Start(part))
+        .with_context(|| log_hint(paths, &name))?;
     Ok(())
 }
 

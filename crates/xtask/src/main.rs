@@ -1,5 +1,8 @@
 //! Everything a human types that is not `cargo` itself.
 
+mod lab;
+mod packages;
+mod shell;
 mod test;
 
 use std::path::PathBuf;
@@ -23,14 +26,39 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Start the virtual data center, look at it, run stories in it; `cargo xtask lab help` tells more.
+    Lab {
+        /// `up`, `down`, `status`, `console`, `logs`, `--scenario NAME`…
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measure; the numbers go to the terminal.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Install what the tests need and run all of them.
     Test,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Power-on to waiting, and allocate to phoned home, in the virtual data center.
+    Provision {
+        /// How often each machine is allocated.
+        #[arg(long, default_value_t = 3)]
+        rounds: u8,
+    },
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Descriptors { out } => std::fs::write(&out, proto::DESCRIPTOR_SET)
             .with_context(|| format!("cannot write {}", out.display())),
+        Command::Lab { args } => lab::run(&args),
+        Command::Bench { what: Bench::Provision { rounds } } => {
+            lab::run(&["bench".to_owned(), "--rounds".to_owned(), rounds.to_string()])
+        }
         Command::Test => test::run(),
     }
 }

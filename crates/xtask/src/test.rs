@@ -6,8 +6,12 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::lab;
+use crate::packages::{self, Package};
+use crate::shell::{cargo, root, step};
+
 /// Debian packages that the tests need: PostgreSQL itself, `ip` for links between namespaces, Python's venv.
-const PACKAGES: [(&str, &str); 3] = [
+const PACKAGES: [Package; 3] = [
     ("postgresql", "/usr/lib/postgresql/15/bin/postgres"),
     ("iproute2", "/usr/bin/ip"),
     ("python3-venv", "/usr/bin/python3"),
@@ -15,7 +19,9 @@ const PACKAGES: [(&str, &str); 3] = [
 
 pub(crate) fn run() -> Result<()> {
     let root = root();
-    install()?;
+    packages::install(&PACKAGES)?;
+    // tests of the lab, of routing texts and of boot loaders use the real programs
+    packages::install(&lab::PACKAGES)?;
     let python = client(&root)?;
     cargo(&root, &["fmt", "--all", "--check"])?;
     cargo(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
@@ -23,45 +29,6 @@ pub(crate) fn run() -> Result<()> {
     contract(&root, &python)?;
     official_client(&root, &python)?;
     cargo(&root, &["test", "--workspace"])
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("crate is two levels deep")
-        .to_owned()
-}
-
-fn step(command: &mut Command) -> Result<()> {
-    eprintln!("▶ {}", format!("{command:?}").replace('"', ""));
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
-}
-
-fn cargo(root: &Path, args: &[&str]) -> Result<()> {
-    step(Command::new("cargo").args(args).current_dir(root))
-}
-
-fn install() -> Result<()> {
-    let missing: Vec<_> = PACKAGES
-        .iter()
-        .filter(|(_, file)| !Path::new(file).exists())
-        .map(|(package, _)| *package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-        command
-    };
-    step(apt().args(["update", "-qq"]))?;
-    step(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))
 }
 
 /// The official Python client in a virtual environment of its own.
