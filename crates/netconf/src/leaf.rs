@@ -51,7 +51,7 @@ pub struct Port {
 }
 
 /// What is plugged into a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A tenant's machine.
     Machine,
@@ -155,6 +155,8 @@ fn route_maps(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
         "!\nroute-map metal-fabric-out permit 10\n match large-community metal-machines\nexit\n",
     );
     by_list(text, "metal-fabric-out", 20, "metal-own", "");
+    // What a machine's group starts with, so that a peer whose own filter is not there yet opens nothing.
+    text.push_str("!\nroute-map metal-machine-in deny 99\nexit\n");
     by_list(text, "metal-machine-out", 10, "metal-default", "");
     let set = format!(" set large-community {}\n", mark(leaf));
     for port in ports {
@@ -178,9 +180,8 @@ fn by_list(text: &mut String, map: &str, sequence: u32, list: &str, set: &str) {
 }
 
 fn bgp(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
-    let roles: BTreeSet<_> = ports.iter().map(|port| port.role).collect();
-    let groups: Vec<_> =
-        std::iter::once(FABRIC).chain(roles.iter().map(|role| role.peer_group())).collect();
+    // Groups are there before their first member, so that one more port changes nothing else.
+    let groups = [FABRIC, Role::Machine.peer_group(), Role::Firewall.peer_group()];
 
     // A changed filter takes effect after this many seconds; FRR would take five.
     text.push_str("!\nbgp route-map delay-timer 1\n");
@@ -245,6 +246,7 @@ fn address_family(
                 "  neighbor {group} maximum-prefix {} restart 1",
                 leaf.maximum_prefix
             );
+            let _ = writeln!(text, "  neighbor {group} route-map metal-machine-in in");
             let _ = writeln!(text, "  neighbor {group} route-map metal-machine-out out");
         }
     }

@@ -90,6 +90,9 @@ fn a_leaf_with_one_machine() {
         route-map metal-fabric-out deny 99
         exit
         !
+        route-map metal-machine-in deny 99
+        exit
+        !
         route-map metal-machine-out permit 10
          match ip address prefix-list metal-default
         exit
@@ -132,6 +135,12 @@ fn a_leaf_with_one_machine() {
          neighbor MACHINE timers 3 9
          neighbor MACHINE timers connect 1
          neighbor MACHINE capability extended-nexthop
+         neighbor FIREWALL peer-group
+         neighbor FIREWALL remote-as external
+         neighbor FIREWALL advertisement-interval 0
+         neighbor FIREWALL timers 3 9
+         neighbor FIREWALL timers connect 1
+         neighbor FIREWALL capability extended-nexthop
          neighbor up0 interface peer-group FABRIC
          neighbor swp1 interface peer-group MACHINE
          neighbor swp1 description machine 7f1d
@@ -144,7 +153,12 @@ fn a_leaf_with_one_machine() {
           neighbor FABRIC route-map metal-fabric-out out
           neighbor MACHINE activate
           neighbor MACHINE maximum-prefix 200 restart 1
+          neighbor MACHINE route-map metal-machine-in in
           neighbor MACHINE route-map metal-machine-out out
+          neighbor FIREWALL activate
+          neighbor FIREWALL maximum-prefix 200 restart 1
+          neighbor FIREWALL route-map metal-machine-in in
+          neighbor FIREWALL route-map metal-machine-out out
           neighbor swp1 route-map metal-swp1-in in
          exit-address-family
          !
@@ -154,7 +168,12 @@ fn a_leaf_with_one_machine() {
           neighbor FABRIC route-map metal-fabric-out out
           neighbor MACHINE activate
           neighbor MACHINE maximum-prefix 200 restart 1
+          neighbor MACHINE route-map metal-machine-in in
           neighbor MACHINE route-map metal-machine-out out
+          neighbor FIREWALL activate
+          neighbor FIREWALL maximum-prefix 200 restart 1
+          neighbor FIREWALL route-map metal-machine-in in
+          neighbor FIREWALL route-map metal-machine-out out
           neighbor swp1 route-map metal-swp1-in in
          exit-address-family
         exit
@@ -163,13 +182,14 @@ fn a_leaf_with_one_machine() {
 }
 
 #[test]
-fn without_machines_there_is_only_the_fabric() {
-    let text = frr(&leaf());
-    assert!(
-        !text.contains("MACHINE")
-            && !text.contains("FIREWALL")
-            && text.contains("neighbor up0 interface peer-group FABRIC")
-    );
+fn one_more_port_touches_only_itself() {
+    let before = frr(&leaf());
+    let mut leaf = leaf();
+    leaf.ports = vec![port("swp1", &["10.128.0.0/22"])];
+    let after = frr(&leaf);
+    for line in before.lines() {
+        assert!(after.lines().any(|other| other == line), "{line}");
+    }
 }
 
 #[test]
@@ -178,9 +198,13 @@ fn one_more_prefix_is_one_more_line() {
     before.ports = vec![port("swp1", &["10.128.0.0/22", "203.0.113.7/32"])];
     let mut after = before.clone();
     after.ports[0].accept.extend(nets(&["10.64.0.0/16"]));
-    check_difference(&before, &after, expect![[r#"
+    check_difference(
+        &before,
+        &after,
+        expect![[r#"
         + ip prefix-list metal-swp1-in seq 139870994 permit 10.64.0.0/16 le 32
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -200,22 +224,23 @@ fn nobody_takes_what_belongs_to_the_leaf() {
     before.protected = nets(&["10.0.0.0/28", "192.0.2.0/24"]);
     let mut after = before.clone();
     after.ports[0].accept = nets(&["10.0.0.0/16", "0.0.0.0/0", "::/0"]);
-    check_difference(&before, &after, expect![[r#"
+    check_difference(
+        &before,
+        &after,
+        expect![[r#"
         + ip prefix-list metal-swp1-in seq 1 deny 10.0.0.0/28 le 32
         + ip prefix-list metal-swp1-in seq 2 deny 10.0.0.11/32
         + ip prefix-list metal-swp1-in seq 3 deny 10.0.1.0/24 le 32
         + ip prefix-list metal-swp1-in seq 663275940 permit 10.0.0.0/16 le 32
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_firewall_has_its_own_group() {
     let mut leaf = leaf();
     leaf.ports = vec![Port { role: Role::Firewall, ..port("swp3", &["10.1.0.4/32"]) }];
-    let text = frr(&leaf);
-    assert!(
-        text.contains("neighbor swp3 interface peer-group FIREWALL") && !text.contains("MACHINE")
-    );
+    assert!(frr(&leaf).contains(" neighbor swp3 interface peer-group FIREWALL\n"));
 }
 
 #[test]

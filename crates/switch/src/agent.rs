@@ -1,0 +1,332 @@
+//! The loops: hear what is wanted, make it so, tell how it went. Each starts from the state of the world.
+
+mod intake;
+mod lldp_loops;
+mod pass;
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use client::ConnectError;
+use daemon::Shutdown;
+use proto::api;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::control::{self, Control, is_unknown};
+use crate::desired::Desired;
+use crate::plan::Plan;
+use crate::report::{self, Report};
+use crate::saved::{Saved, Store};
+use intake::{Intake, Taken};
+use pass::{Memory, Passed, pass, site};
+
+/// Without any sign the switch is looked at this often: drift is seen within it.
+const LOOK: Duration = Duration::from_secs(2);
+/// What changes on the switch comes in bursts, and so do our own changes.
+const SETTLE: Duration = Duration::from_millis(100);
+/// The control plane expects a heartbeat this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The stream repeats itself every minute; without a word for longer the control plane is asked.
+const SILENCE: Duration = Duration::from_secs(75);
+/// How often a silent stream and the list of ports are looked at.
+const CARE: Duration = Duration::from_secs(5);
+
+/// The agent of one switch.
+pub struct Agent<B> {
+    config: Arc<Config>,
+    backend: B,
+    control: Control,
+    store: Store,
+    intake: Mutex<Intake>,
+    /// When the control plane last said how the switch should be.
+    contact: Mutex<Option<Instant>>,
+    desired: watch::Sender<Option<Arc<Desired>>>,
+    report: watch::Sender<Arc<Report>>,
+    unknown: Notify,
+}
+
+impl<B: Backend> Agent<B> {
+    /// Starts from the saved state, if there is a usable one.
+    pub fn new(config: Arc<Config>, backend: B, control: Control) -> Self {
+        let store = Store::new(&config.state_dir);
+        let intake = Intake::new(load(&store));
+        let desired = intake.desired();
+        if let Some(desired) = &desired {
+            tracing::info!(generation = desired.generation, "starting from the saved state");
+        }
+        Self {
+            config,
+            backend,
+            control,
+            store,
+            intake: Mutex::new(intake),
+            contact: Mutex::new(None),
+            desired: watch::Sender::new(desired),
+            report: watch::Sender::new(Arc::default()),
+            unknown: Notify::new(),
+        }
+    }
+
+    /// Runs until `shutdown`. The network stays as it is.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let mut loops = JoinSet::new();
+        loops.spawn(self.clone().reconcile(shutdown.clone()));
+        loops.spawn(self.clone().listen(shutdown.clone()));
+        loops.spawn(self.clone().ask(shutdown.clone()));
+        loops.spawn(self.clone().register(shutdown.clone()));
+        loops.spawn(self.clone().tell(shutdown.clone()));
+        loops.spawn(self.clone().ping(shutdown.clone()));
+        loops.spawn(self.clone().speak(shutdown.clone()));
+        loops.spawn(self.clone().hear(shutdown));
+        loops.join_all().await;
+        tracing::info!("ended; the network stays as it is");
+    }
+
+    /// What would be done now.
+    ///
+    /// # Errors
+    /// When the switch cannot be observed.
+    pub async fn plan(&self) -> anyhow::Result<Plan> {
+        let observed = self.backend.observe().await?;
+        let desired = self.desired.borrow().clone();
+        Ok(Plan::make(desired.as_deref(), &observed, &self.site(), |leaf| {
+            self.backend.routing(leaf)
+        }))
+    }
+
+    /// Asks the control plane how the switch should be.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn fetch(&self) -> Result<(), ConnectError> {
+        let switch = self.control.get().await?;
+        self.take(switch, None, false);
+        Ok(())
+    }
+
+    fn site(&self) -> crate::plan::Site {
+        let down = self.intake.lock().unwrap_or_else(PoisonError::into_inner).saved().down.clone();
+        site(&self.config, down)
+    }
+
+    fn take(&self, switch: api::Switch, generation: Option<u64>, save: bool) {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        match intake.offer(switch, generation, Instant::now()) {
+            Taken::Same => {}
+            Taken::Old => tracing::info!(?generation, "an older state is ignored"),
+            Taken::New(desired) => {
+                tracing::info!(
+                    generation = desired.generation,
+                    ports = desired.ports.len(),
+                    "a new desired state"
+                );
+                // A full disk must not stop tenants; it only matters at the next start.
+                if save && let Err(error) = self.store.save(intake.saved()) {
+                    metrics::counter!("switch_save_errors_total").increment(1);
+                    tracing::error!(error = format!("{error:#}"), "the desired state is not saved");
+                }
+                self.desired.send_replace(Some(desired));
+            }
+        }
+    }
+
+    /// Observe, plan, apply: after each change of what is wanted or of what is, and now and then.
+    async fn reconcile(self: Arc<Self>, shutdown: Shutdown) {
+        let mut desired = self.desired.subscribe();
+        let mut memory = Memory::default();
+        let mut end = pin!(shutdown.wait());
+        loop {
+            let wish = desired.borrow_and_update().clone();
+            let Passed { report, changed } =
+                pass(&self.backend, self.site(), wish.as_deref(), &mut memory).await;
+            self.note(report, changed);
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                _ = desired.changed() => {}
+                () = self.backend.changed() => tokio::time::sleep(SETTLE).await,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Wakes the heartbeat when there is something to tell.
+    fn note(&self, report: Report, changed: bool) {
+        self.report.send_if_modified(|last| {
+            let news = changed
+                || last.generation != report.generation
+                || last.errors != report.errors
+                || last.ports != report.ports;
+            *last = Arc::new(report);
+            news
+        });
+    }
+
+    /// The stream of desired states.
+    async fn listen(self: Arc<Self>, shutdown: Shutdown) {
+        let (service, request) = self.control.watch();
+        client::follow(
+            "switch watch",
+            shutdown.wait(),
+            || async {
+                let opened = service.watch(request.clone()).await;
+                if opened.as_ref().err().is_some_and(is_unknown) {
+                    self.unknown.notify_one();
+                }
+                opened
+            },
+            |answer| {
+                if let Some(switch) = answer.switch.into_option() {
+                    self.take(switch, Some(answer.generation), true);
+                }
+                std::future::ready(())
+            },
+        )
+        .await;
+    }
+
+    /// When the stream is silent, the control plane is asked.
+    async fn ask(self: Arc<Self>, shutdown: Shutdown) {
+        let silent = || {
+            let contact = *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+            contact.is_none_or(|contact| contact.elapsed() > SILENCE)
+        };
+        let mut first = true;
+        daemon::every(shutdown, CARE, || {
+            // At the start the stream is given a moment.
+            let ask = silent() && !std::mem::take(&mut first);
+            let agent = &self;
+            async move {
+                if !ask {
+                    return;
+                }
+                match agent.control.get().await {
+                    Ok(switch) => agent.take(switch, None, true),
+                    Err(error) if is_unknown(&error) => agent.unknown.notify_one(),
+                    Err(error) => tracing::debug!(%error, "the control plane does not answer"),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Makes the switch known: at the start, when its ports change and when the control plane has forgotten it.
+    async fn register(self: Arc<Self>, shutdown: Shutdown) {
+        let mut registered: Option<BTreeSet<String>> = None;
+        let mut failing = false;
+        let mut end = pin!(shutdown.wait());
+        loop {
+            match self.backend.observe().await {
+                Err(error) => tracing::debug!(
+                    error = format!("{error:#}"),
+                    "not registered: the ports cannot be read"
+                ),
+                Ok(observed) => {
+                    let ports: BTreeSet<_> = observed.ports.keys().cloned().collect();
+                    if registered.as_ref() != Some(&ports) {
+                        let switch = report::switch(&self.config, &observed, &kernel());
+                        match self.control.register(switch).await {
+                            Ok(()) => {
+                                tracing::info!(ports = ports.len(), "registered");
+                                registered = Some(ports);
+                                failing = false;
+                            }
+                            Err(error) if std::mem::replace(&mut failing, true) => {
+                                tracing::debug!(%error, "still not registered");
+                            }
+                            Err(error) => tracing::warn!(%error, "not registered; trying again"),
+                        }
+                    }
+                }
+            }
+            let pause = if registered.is_some() { CARE } else { Duration::from_secs(1) };
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                () = self.unknown.notified() => {
+                    registered = None;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Heartbeats: right after something happened, and regularly.
+    async fn tell(self: Arc<Self>, shutdown: Shutdown) {
+        let mut news = self.report.subscribe();
+        let mut failing = false;
+        let mut end = pin!(shutdown.wait());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                _ = news.changed() => {}
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            let report = news.borrow_and_update().clone();
+            let Some(desired) = self.desired.borrow().clone() else { continue };
+            // A heartbeat says "this is how it is now": not while a newer wish is still being applied.
+            if report.generation != desired.generation {
+                continue;
+            }
+            let sessions = self.backend.sessions().await.unwrap_or_else(|error| {
+                tracing::debug!(error = format!("{error:#}"), "BGP sessions are unknown");
+                std::collections::BTreeMap::new()
+            });
+            let up = sessions.values().filter(|session| session.is_established()).count();
+            metrics::gauge!("switch_bgp_established").set(up as f64);
+            let heartbeat =
+                report::heartbeat(&self.config.id, &report, desired.ports.keys(), &sessions);
+            let result = self.control.heartbeat(heartbeat).await;
+            let label = if result.is_ok() { "ok" } else { "error" };
+            metrics::counter!("switch_heartbeats_total", "result" => label).increment(1);
+            match result {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    if is_unknown(&error) {
+                        self.unknown.notify_one();
+                    }
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "a heartbeat was not heard");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells that the agent itself lives.
+    async fn ping(self: Arc<Self>, shutdown: Shutdown) {
+        daemon::every(shutdown, control::PING, || async {
+            if let Err(error) = self.control.ping().await {
+                tracing::debug!(%error, "a ping was not heard");
+            }
+        })
+        .await;
+    }
+}
+
+/// What cannot be used is no reason to stand still: the control plane says it again.
+fn load(store: &Store) -> Saved {
+    match store.load() {
+        Ok(saved) => saved.unwrap_or_default(),
+        Err(error) => {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the saved state is not used; waiting for the control plane"
+            );
+            Saved::default()
+        }
+    }
+}
+
+fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}

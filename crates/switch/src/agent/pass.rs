@@ -1,0 +1,153 @@
+//! One pass: observe, plan, apply, look again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::apply::apply;
+use crate::backend::{Backend, Observed};
+use crate::config::Config;
+use crate::desired::Desired;
+use crate::plan::{Plan, Site};
+use crate::report::Report;
+
+/// How long a port whose routing was refused is left alone before it is tried again.
+const FROZEN: Duration = Duration::from_secs(60);
+
+/// What passes remember of one another. Nothing of it is needed to be right, only to be calm.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Refused ports: in which generation, until when.
+    frozen: BTreeMap<String, (u64, Instant)>,
+    /// Generation that was reached without errors.
+    reached: Option<u64>,
+    /// What was said last about what is wrong.
+    errors: Vec<String>,
+}
+
+/// What a pass did.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) report: Report,
+    /// Whether anything was changed on the device.
+    pub(crate) changed: bool,
+}
+
+/// What does not come from the control plane.
+pub(crate) fn site(config: &Config, down: BTreeSet<String>) -> Site {
+    let leaf = netconf::leaf::Leaf {
+        hostname: config.id.clone(),
+        asn: config.asn,
+        loopback: config.loopback,
+        boot: config.boot_prefix.as_slice().to_vec(),
+        protected: config.policy.protected.clone(),
+        uplinks: config.uplinks.clone(),
+        ports: Vec::new(),
+        maximum_prefix: config.policy.maximum_prefix,
+    };
+    Site { leaf, keep: config.frr.keep.clone(), down, frozen: BTreeSet::new() }
+}
+
+pub(crate) async fn pass(
+    backend: &impl Backend,
+    mut site: Site,
+    desired: Option<&Desired>,
+    memory: &mut Memory,
+) -> Passed {
+    let started = Instant::now();
+    let generation = desired.map_or(0, |desired| desired.generation);
+    memory.frozen.retain(|_, (of, until)| *of == generation && started < *until);
+    let mut errors = Vec::new();
+    let mut changed = false;
+    let mut ports = BTreeMap::new();
+    site.frozen = memory.frozen.keys().cloned().collect();
+    match backend.observe().await {
+        Err(error) => errors.push(format!("the switch cannot be observed: {error:#}")),
+        Ok(observed) => {
+            let plan = Plan::make(desired, &observed, &site, |leaf| backend.routing(leaf));
+            errors.extend(plan.faults.iter().cloned());
+            errors.extend(
+                memory.frozen.keys().map(|port| {
+                    format!("the routing of {port} was refused and is tried again later")
+                }),
+            );
+            ports = observed.ports;
+            if !plan.is_empty() {
+                changed = true;
+                announce(&plan, memory.reached == Some(generation));
+                let outcome = apply(backend, &plan.steps, &site.keep).await;
+                let until = Instant::now() + FROZEN;
+                memory
+                    .frozen
+                    .extend(outcome.refused.iter().map(|port| (port.clone(), (generation, until))));
+                site.frozen = memory.frozen.keys().cloned().collect();
+                errors.extend(outcome.errors);
+                match backend.observe().await {
+                    Ok(after) => {
+                        errors.extend(left_over(desired, &after, &site, backend));
+                        ports = after.ports;
+                    }
+                    Err(error) => errors.push(format!("the switch cannot be observed: {error:#}")),
+                }
+            }
+        }
+    }
+    let took = started.elapsed();
+    memory.reached = errors.is_empty().then_some(generation);
+    if errors != memory.errors {
+        for error in &errors {
+            tracing::warn!(generation, "{error}");
+        }
+        memory.errors.clone_from(&errors);
+    }
+    if changed {
+        tracing::info!(
+            generation,
+            errors = errors.len(),
+            duration_ms = took.as_millis() as u64,
+            "applied"
+        );
+    }
+    measure(&errors, took, generation);
+    Passed { report: Report { generation, took, errors, ports }, changed }
+}
+
+fn announce(plan: &Plan, reached: bool) {
+    for step in &plan.steps {
+        metrics::counter!("switch_steps_total").increment(1);
+        if reached {
+            metrics::counter!("switch_drift_total").increment(1);
+            tracing::warn!(%step, "somebody changed the switch; healing");
+        } else {
+            tracing::info!(%step, "applying");
+        }
+        tracing::debug!("{plan}");
+    }
+}
+
+/// What should be empty after applying.
+fn left_over(
+    desired: Option<&Desired>,
+    after: &Observed,
+    site: &Site,
+    backend: &impl Backend,
+) -> Option<String> {
+    let rest = Plan::make(desired, after, site, |leaf| backend.routing(leaf));
+    let rest: Vec<_> = rest.steps.iter().map(ToString::to_string).collect();
+    (!rest.is_empty()).then(|| format!("still to do after applying: {}", rest.join(", ")))
+}
+
+fn measure(errors: &[String], took: Duration, generation: u64) {
+    let result = if errors.is_empty() { "ok" } else { "error" };
+    metrics::counter!("switch_passes_total", "result" => result).increment(1);
+    metrics::histogram!("switch_pass_seconds").record(took.as_secs_f64());
+    metrics::gauge!("switch_errors").set(errors.len() as f64);
+    if errors.is_empty() {
+        metrics::gauge!("switch_generation").set(generation as f64);
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!("switch_last_success_timestamp_seconds").set(now.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests;

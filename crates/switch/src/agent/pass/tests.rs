@@ -1,0 +1,174 @@
+use super::*;
+use crate::backend::simulated::{Faults, Simulated};
+use crate::backend::{Place, Step};
+use crate::desired::tests::{nic, switch};
+use crate::frr;
+
+const PORTS: [&str; 3] = ["swp1", "swp2", "swp3"];
+
+fn config() -> Config {
+    toml::from_str(crate::config::tests::EXAMPLE).unwrap()
+}
+
+/// Ports by number with their VRF.
+fn desired(generation: u64, vrfs: [Option<&str>; 3]) -> Desired {
+    let nics = PORTS.iter().zip(vrfs).map(|(port, vrf)| nic(port, vrf, &["10.1.0.0/24"]));
+    Desired::read(&switch(nics.collect()), generation)
+}
+
+async fn run(device: &Simulated, desired: &Desired, memory: &mut Memory) -> Passed {
+    let passed = pass(device, site(&config(), BTreeSet::new()), Some(desired), memory).await;
+    assert_eq!(device.broken(), Vec::<String>::new());
+    passed
+}
+
+async fn peers(device: &Simulated) -> Vec<String> {
+    let running = device.observe().await.unwrap().routing.unwrap();
+    running.peers().into_keys().filter(|name| name != "up0").collect()
+}
+
+#[tokio::test]
+async fn whatever_comes_it_is_reached_in_one_pass() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    let states = [
+        [None, None, None],
+        [Some("vrf1"), None, Some("default")],
+        [Some("vrf2"), Some("vrf2"), None],
+        [None, Some("default"), Some("vrf3")],
+        [None, None, None],
+    ];
+    for (generation, state) in states.into_iter().enumerate() {
+        let desired = desired(generation as u64, state);
+        let first = run(&device, &desired, &mut memory).await;
+        assert!(first.changed && first.report.errors.is_empty(), "{state:?}: {:?}", first.report);
+        let second = run(&device, &desired, &mut memory).await;
+        assert!(!second.changed, "{state:?}");
+        let expected: Vec<_> = PORTS
+            .iter()
+            .zip(state)
+            .filter(|(_, vrf)| vrf.is_some())
+            .map(|(port, _)| *port)
+            .collect();
+        assert_eq!(peers(&device).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_tenant_stops_nobody_and_is_tried_again() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    run(&device, &desired(1, [None, Some("vrf2"), None]), &mut memory).await;
+    device.set_faults(Faults {
+        refuse: Some("neighbor swp1 description".into()),
+        ..Faults::default()
+    });
+    let wish = desired(2, [Some("vrf1"), Some("vrf2"), Some("vrf3")]);
+    let passed = run(&device, &wish, &mut memory).await;
+    assert_eq!(peers(&device).await, ["swp2", "swp3"]);
+    assert!(
+        passed.report.errors.iter().any(|error| error.starts_with("port swp1: refused")),
+        "{:?}",
+        passed.report.errors
+    );
+    // Nothing half done is left of it.
+    let running = device.observe().await.unwrap().routing.unwrap();
+    assert!(!running.lines().iter().any(|line| line.is_about("swp1")));
+
+    let calm = run(&device, &wish, &mut memory).await;
+    assert!(!calm.changed && !calm.report.errors.is_empty());
+
+    // A new wish is tried at once.
+    device.set_faults(Faults::default());
+    let passed = run(&device, &Desired { generation: 3, ..wish }, &mut memory).await;
+    assert_eq!(passed.report.errors, Vec::<String>::new());
+    assert_eq!(peers(&device).await, PORTS);
+}
+
+#[tokio::test]
+async fn what_concerns_everybody_is_taken_back() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    run(&device, &desired(1, [Some("vrf1"), None, None]), &mut memory).await;
+    let before = device.observe().await.unwrap().routing.unwrap();
+    device.set_faults(Faults { refuse: Some("neighbor FIREWALL".into()), ..Faults::default() });
+    let passed =
+        run(&device, &desired(2, [Some("vrf1"), Some("default"), None]), &mut memory).await;
+    assert!(!passed.report.errors.is_empty());
+    let after = device.observe().await.unwrap().routing.unwrap();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_port_that_keeps_its_neighbour_stays_out_of_the_boot_network() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    run(&device, &desired(1, [Some("vrf1"), None, None]), &mut memory).await;
+    device.set_faults(Faults { unpeer: true, ..Faults::default() });
+    let wish = desired(2, [None, None, None]);
+    let passed = run(&device, &wish, &mut memory).await;
+    assert_eq!(passed.report.ports["swp1"].place, Place::Routed);
+    assert!(!passed.report.errors.is_empty());
+    device.set_faults(Faults::default());
+    let passed = run(&device, &wish, &mut memory).await;
+    assert_eq!(passed.report.ports["swp1"].place, Place::Boot);
+    assert_eq!(passed.report.errors, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_broken_port_stops_no_other() {
+    let device = Simulated::new(&PORTS);
+    device.set_faults(Faults { port: Some("swp1".into()), ..Faults::default() });
+    let passed = pass(
+        &device,
+        site(&config(), BTreeSet::new()),
+        Some(&desired(1, [Some("vrf1"), Some("vrf2"), None])),
+        &mut Memory::default(),
+    )
+    .await;
+    assert!(
+        passed.report.errors.iter().any(|error| error.contains("swp1")),
+        "{:?}",
+        passed.report.errors
+    );
+    assert_eq!(passed.report.ports["swp2"].place, Place::Routed);
+    assert!(peers(&device).await.contains(&"swp2".to_owned()));
+}
+
+#[tokio::test]
+async fn drift_is_healed() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    let wish = desired(1, [Some("vrf1"), None, None]);
+    run(&device, &wish, &mut memory).await;
+    let good = device.observe().await.unwrap();
+    device.tamper(|device| {
+        device.ports.get_mut("swp2").unwrap().place = Place::Foreign("br-evil".into());
+        device.forwards = false;
+        device.routing = Ok(frr::Config::default());
+    });
+    let passed = run(&device, &wish, &mut memory).await;
+    assert_eq!(passed.report.errors, Vec::<String>::new());
+    assert_eq!(device.observe().await.unwrap(), good);
+}
+
+#[tokio::test]
+async fn a_peer_that_someone_made_on_a_free_port_goes() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    let wish = desired(1, [None, None, None]);
+    run(&device, &wish, &mut memory).await;
+    device.tamper(|device| {
+        let running = device.routing.clone().unwrap();
+        let extra = frr::Config::parse(
+            "router bgp 4200000011\n neighbor swp3 interface remote-as external\nexit\n",
+        );
+        device.routing = Ok(running.lines().iter().chain(extra.lines()).cloned().collect());
+    });
+    let observed = device.observe().await.unwrap();
+    let plan =
+        Plan::make(Some(&wish), &observed, &site(&config(), BTreeSet::new()), netconf::leaf::frr);
+    assert_eq!(plan.steps[0], Step::Unpeer(["swp3".to_owned()].into()));
+    run(&device, &wish, &mut memory).await;
+    assert!(peers(&device).await.is_empty());
+}

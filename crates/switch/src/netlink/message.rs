@@ -1,0 +1,229 @@
+//! Messages of the link family, to bytes and back.
+
+use std::collections::BTreeMap;
+
+/// An interface as the kernel tells about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Number of the interface.
+    pub index: u32,
+    /// Name of the interface.
+    pub name: String,
+    /// Hardware address; zeros when it has none of six bytes.
+    pub mac: [u8; 6],
+    /// Administratively up.
+    pub up: bool,
+    /// Up and somebody is at the other end.
+    pub running: bool,
+    /// Number of the bridge or the like of which it is a member.
+    pub master: Option<u32>,
+    /// As a member of a bridge: talks to the bridge and to members that are not isolated, not to other isolated ones.
+    pub isolated: bool,
+}
+
+/// A change of one interface; what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Administratively up or down.
+    pub up: Option<bool>,
+    /// Number of the master; 0 leaves it.
+    pub master: Option<u32>,
+    /// See [`Link::isolated`]. Only for members of a bridge.
+    pub isolated: Option<bool>,
+}
+
+const NEWLINK: u16 = 16;
+const GETLINK: u16 = 18;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+
+const IFF_UP: u32 = 0x1;
+const IFF_RUNNING: u32 = 0x40;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+const NESTED: u16 = 0x8000;
+
+/// Length of `nlmsghdr` and of `ifinfomsg`.
+const HEAD: usize = 16;
+
+/// Asks for all interfaces.
+pub(super) fn dump() -> Vec<u8> {
+    message(GETLINK, REQUEST | DUMP, 0, 0, 0, &[])
+}
+
+/// Asks for a change of the interface with this number.
+pub(super) fn change(index: u32, change: &Change) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    if let Some(master) = change.master {
+        attribute(&mut attributes, IFLA_MASTER, &master.to_ne_bytes());
+    }
+    if let Some(isolated) = change.isolated {
+        let (mut data, mut info) = (Vec::new(), Vec::new());
+        attribute(&mut data, IFLA_BRPORT_ISOLATED, &[u8::from(isolated)]);
+        attribute(&mut info, IFLA_INFO_SLAVE_KIND, b"bridge\0");
+        attribute(&mut info, IFLA_INFO_SLAVE_DATA | NESTED, &data);
+        attribute(&mut attributes, IFLA_LINKINFO | NESTED, &info);
+    }
+    let (flags, mask) = match change.up {
+        None => (0, 0),
+        Some(up) => (u32::from(up) * IFF_UP, IFF_UP),
+    };
+    message(NEWLINK, REQUEST | ACK, index, flags, mask, &attributes)
+}
+
+fn message(kind: u16, how: u16, index: u32, flags: u32, mask: u32, attributes: &[u8]) -> Vec<u8> {
+    let length = (2 * HEAD + attributes.len()) as u32;
+    let mut out = Vec::with_capacity(length as usize);
+    out.extend(length.to_ne_bytes());
+    out.extend(kind.to_ne_bytes());
+    out.extend(how.to_ne_bytes());
+    // Sequence 1 and port 0: one question at a time per socket.
+    out.extend(1_u32.to_ne_bytes());
+    out.extend(0_u32.to_ne_bytes());
+    // AF_UNSPEC, padding, any hardware type.
+    out.extend([0; 4]);
+    out.extend(index.to_ne_bytes());
+    out.extend(flags.to_ne_bytes());
+    out.extend(mask.to_ne_bytes());
+    out.extend(attributes);
+    out
+}
+
+fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    out.extend(((4 + value.len()) as u16).to_ne_bytes());
+    out.extend(kind.to_ne_bytes());
+    out.extend(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// What one datagram of the kernel says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Interfaces in it.
+    pub(super) links: Vec<Link>,
+    /// `Some(0)` for "done", else an error number.
+    pub(super) end: Option<i32>,
+}
+
+/// Reads one datagram. What is cut off is left out.
+pub(super) fn read(mut bytes: &[u8]) -> Answer {
+    let mut answer = Answer::default();
+    while let Some(head) = bytes.get(..HEAD) {
+        let length = u32_at(head, 0) as usize;
+        let Some(body) = bytes.get(HEAD..length) else { break };
+        match u16_at(head, 4) {
+            ERROR => answer.end = body.get(..4).map(|b| -(u32_at(b, 0) as i32)),
+            DONE => answer.end = Some(0),
+            NEWLINK => answer.links.extend(link(body)),
+            _ => {}
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    answer
+}
+
+fn link(body: &[u8]) -> Option<Link> {
+    let flags = u32_at(body.get(8..12)?, 0);
+    let attributes = attributes(body.get(HEAD..)?);
+    let info =
+        attributes.get(&IFLA_LINKINFO).map(|info| self::attributes(info)).unwrap_or_default();
+    let port =
+        info.get(&IFLA_INFO_SLAVE_DATA).map(|data| self::attributes(data)).unwrap_or_default();
+    let name = attributes.get(&IFLA_IFNAME)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(Link {
+        index: u32_at(body.get(4..8)?, 0),
+        name: String::from_utf8_lossy(name).into_owned(),
+        mac: attributes.get(&IFLA_ADDRESS).and_then(|a| (*a).try_into().ok()).unwrap_or_default(),
+        up: flags & IFF_UP != 0,
+        running: flags & IFF_RUNNING != 0,
+        master: attributes
+            .get(&IFLA_MASTER)
+            .and_then(|m| m.get(..4))
+            .map(|m| u32_at(m, 0))
+            .filter(|m| *m != 0),
+        isolated: info.get(&IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.starts_with(b"bridge"))
+            && port.get(&IFLA_BRPORT_ISOLATED).is_some_and(|value| value.first() == Some(&1)),
+    })
+}
+
+fn attributes(mut bytes: &[u8]) -> BTreeMap<u16, &[u8]> {
+    let mut all = BTreeMap::new();
+    while let Some(head) = bytes.get(..4) {
+        let length = usize::from(u16_at(head, 0));
+        let Some(value) = bytes.get(4..length) else { break };
+        all.insert(u16_at(head, 2) & !(NESTED | 0x4000), value);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    all
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read_back() {
+        let mut bytes =
+            change(7, &Change { up: Some(true), master: Some(3), isolated: Some(true) });
+        assert_eq!(bytes.len() % 4, 0);
+        // The kernel names the interface, we name its number.
+        attribute(&mut bytes, IFLA_IFNAME, b"swp1\0");
+        attribute(&mut bytes, IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]);
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        let link = Link {
+            index: 7,
+            name: "swp1".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            up: true,
+            running: false,
+            master: Some(3),
+            isolated: true,
+        };
+        assert_eq!(read(&bytes), Answer { links: vec![link], end: None });
+    }
+
+    #[test]
+    fn errors_have_their_number() {
+        let mut bytes = message(ERROR, 0, 0, 0, 0, &[]);
+        bytes[16..20].copy_from_slice(&(-19_i32).to_ne_bytes());
+        assert_eq!(read(&bytes).end, Some(19));
+        assert_eq!(read(&message(DONE, 0, 0, 0, 0, &[])).end, Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            read(&bytes);
+        }
+
+        #[test]
+        fn anything_behind_a_head_is_survived(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut bytes = message(NEWLINK, 0, 1, 1, 1, &body);
+            read(&bytes);
+            bytes.truncate(bytes.len() / 2);
+            read(&bytes);
+        }
+    }
+}

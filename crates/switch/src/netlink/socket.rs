@@ -1,0 +1,97 @@
+//! The socket to the kernel.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    socket,
+};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::TimeVal;
+use tokio::io::unix::AsyncFd;
+
+use super::message::{self, Change, Link};
+
+/// Group of messages about links.
+const GROUP_LINK: u32 = 1;
+/// The kernel answers at once; this only keeps a lost answer from hanging the agent.
+const PATIENCE_S: i64 = 5;
+
+fn open(flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        flags | SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    Ok(fd)
+}
+
+/// All interfaces of this network namespace.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn links() -> io::Result<Vec<Link>> {
+    talk(&message::dump())
+}
+
+/// Changes one interface.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without the right, `ENODEV` for an interface that is gone.
+pub fn change(index: u32, change: &Change) -> io::Result<()> {
+    talk(&message::change(index, change)).map(drop)
+}
+
+fn talk(question: &[u8]) -> io::Result<Vec<Link>> {
+    let fd = open(SockFlag::empty(), 0)?;
+    setsockopt(&fd, ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))?;
+    send(fd.as_raw_fd(), question, MsgFlags::empty())?;
+    let mut links = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let answer = message::read(&buffer[..length]);
+        links.extend(answer.links);
+        match answer.end {
+            None => {}
+            Some(0) => return Ok(links),
+            Some(error) => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Tells that some interface changed.
+pub struct Changes(AsyncFd<OwnedFd>);
+
+impl Changes {
+    /// Listens from now on. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self(crate::fd::register(open(SockFlag::SOCK_NONBLOCK, GROUP_LINK)?)?))
+    }
+
+    /// Waits for at least one change; those that came meanwhile are one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn next(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 32 << 10];
+        let mut guard = self.0.readable().await?;
+        loop {
+            let result =
+                guard.try_io(|fd| Ok(recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
+            match result {
+                // Overrun means that more changed than fits: one more reason to look.
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! LLDP on the wire of every machine port: one socket, bound to no port, so that ports that come later are heard, too.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use lldp::{Capabilities, ChassisId, ETHERTYPE, Frame, PortId};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_indextoname;
+use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+/// Longer frames are no LLDP.
+const FRAME_MAX: usize = 1600;
+
+/// The socket.
+pub struct Speaker(AsyncFd<OwnedFd>);
+
+impl Speaker {
+    /// Opens it. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// Without the right to raw sockets.
+    pub fn open() -> io::Result<Self> {
+        let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(crate::fd::register(socket.into())?))
+    }
+
+    /// Sends `frame` from `port`.
+    ///
+    /// # Errors
+    /// `ENETDOWN` while the port is down.
+    pub fn send(&self, port: &Address, frame: &Frame) -> io::Result<()> {
+        let bytes = frame.encode(port.mac);
+        sendto(self.0.as_raw_fd(), &bytes, &port.link, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+
+    /// Waits for a frame and tells at which port it came in. What is no LLDP frame is an error of the sender and skipped.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub async fn receive(&self) -> io::Result<(String, Frame)> {
+        let mut buffer = [0; FRAME_MAX];
+        loop {
+            let mut guard = self.0.readable().await?;
+            let result = guard.try_io(|fd| Ok(recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer)?));
+            let (length, Some(from)) = (match result {
+                Ok(Ok(received)) => received,
+                // One port went down; the others are still there.
+                Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::ENETDOWN) => continue,
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => continue,
+            }) else {
+                continue;
+            };
+            let Ok(name) = if_indextoname(from.ifindex() as u32) else { continue };
+            match Frame::decode(&buffer[..length]) {
+                Ok(frame) => return Ok((name.to_string_lossy().into_owned(), frame)),
+                Err(error) => {
+                    tracing::debug!(port = %name.to_string_lossy(), %error, "a bad LLDP frame")
+                }
+            }
+        }
+    }
+}
+
+/// Where a frame goes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    link: LinkAddr,
+    /// Hardware address.
+    pub mac: [u8; 6],
+}
+
+/// Every interface by name.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn addresses() -> io::Result<Vec<(String, Address)>> {
+    let all = getifaddrs()?.filter_map(|interface| {
+        let link = *interface.address?.as_link_addr()?;
+        Some((interface.interface_name, Address { mac: link.addr()?, link }))
+    });
+    Ok(all.collect())
+}
+
+/// What a leaf says on one of its ports. The name of the system and the id of the port are what the control plane knows
+/// them by; `chassis` is one address for the whole switch.
+pub fn frame(id: &str, chassis: [u8; 6], port: &str, loopback: Ipv4Addr, ttl: u16) -> Frame {
+    let mut frame = Frame::new(ChassisId::Mac(chassis), PortId::Local(port.to_owned()), ttl);
+    frame.port_description = Some(port.to_owned());
+    frame.system_name = Some(id.to_owned());
+    frame.system_description = Some(concat!("metal-switch ", env!("CARGO_PKG_VERSION")).to_owned());
+    let both = Capabilities::BRIDGE | Capabilities::ROUTER;
+    frame.capabilities = Some(Capabilities { supported: both, enabled: both });
+    frame.management = vec![loopback.into()];
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_reports_as_its_neighbour() {
+        let said = frame("leaf01", [2, 0, 0, 0, 0, 0x11], "swp1", [10, 0, 0, 11].into(), 10);
+        let heard = Frame::decode(&said.encode([2, 0, 0, 0, 1, 1])).unwrap();
+        assert_eq!(heard, said);
+        assert_eq!(heard.system_name.as_deref(), Some("leaf01"));
+        assert_eq!(heard.port_id.to_string(), "swp1");
+    }
+}
