@@ -1,0 +1,272 @@
+//! A server in this process and people who call it.
+
+use std::io::Read as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proto::api;
+use serde_json::{Value, json};
+use store::Db;
+use tokio::runtime::Runtime;
+
+use crate::postgres;
+
+/// Issuer of the tokens of every world.
+const ISSUER: &str = "http://metal.test";
+
+/// A running server with its database.
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
+    pub(crate) db: Db,
+    base: String,
+    agent: ureq::Agent,
+    running: Option<server::Running>,
+    // what the database stands on, removed last
+    _ground: Ground,
+}
+
+enum Ground {
+    Folder { _folder: tempfile::TempDir },
+    Server { _server: Arc<Shared> },
+}
+
+/// One PostgreSQL for the tests that run at the same time, each in a database of its own.
+struct Shared {
+    server: postgres::Server,
+    databases: AtomicU32,
+}
+
+static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+/// Runs a test on a fresh server on each engine.
+pub(crate) fn on_both(test: impl Fn(&World)) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let url = format!("sqlite:{}", folder.path().join("test.db").display());
+    test(&World::start(&url, Ground::Folder { _folder: folder }));
+    let (url, ground) = postgres_database();
+    test(&World::start(&url, ground));
+}
+
+/// Runs a test on a fresh server on SQLite, for what does not depend on the engine.
+pub(crate) fn on_sqlite(test: impl Fn(&World)) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let url = format!("sqlite:{}", folder.path().join("test.db").display());
+    test(&World::start(&url, Ground::Folder { _folder: folder }));
+}
+
+fn postgres_database() -> (String, Ground) {
+    let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let shared = slot.upgrade().unwrap_or_else(|| {
+        let server = postgres::Server::start();
+        Arc::new(Shared { server, databases: AtomicU32::new(0) })
+    });
+    *slot = Arc::downgrade(&shared);
+    drop(slot);
+    let name = format!("world{}", shared.databases.fetch_add(1, Ordering::SeqCst));
+    let url = shared.server.url();
+    let made =
+        Command::new("psql").args([&url, "-qc", &format!("CREATE DATABASE {name}")]).status();
+    assert!(made.expect("psql starts").success(), "CREATE DATABASE {name}");
+    let (server, _) = url.rsplit_once('/').expect("a URL with a database");
+    let url = format!("{server}/{name}");
+    (url, Ground::Server { _server: shared })
+}
+
+/// What a call was answered with: the response, or a code and a sentence.
+pub(crate) type Answer = Result<Value, (String, String)>;
+
+/// The code of an answer; `ok` when there was no error.
+pub(crate) fn code(answer: &Answer) -> &str {
+    answer.as_ref().map_or_else(|(code, _)| code.as_str(), |_| "ok")
+}
+
+impl World {
+    fn start(url: &str, ground: Ground) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let config = server::Config {
+            listen: "127.0.0.1:0".to_owned(),
+            database: url.to_owned(),
+            issuer: ISSUER.to_owned(),
+            // tests call more often than people
+            rate: server::rate::Config { token_per_minute: 0, address_per_minute: 0 },
+            ..server::Config::default()
+        };
+        let running = runtime.block_on(server::start(config)).expect("server");
+        let db = runtime.block_on(Db::open(url)).expect("database");
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .into();
+        let base = format!("http://{}", running.address);
+        Self { runtime, db, base, agent, running: Some(running), _ground: ground }
+    }
+
+    /// Calls a method, for instance `api.v2.TenantService/Get`; an empty token is none.
+    pub(crate) fn call(&self, token: &str, method: &str, request: Value) -> Answer {
+        self.call_path(token, &format!("/metalstack.{method}"), &request)
+    }
+
+    pub(crate) fn call_path(&self, token: &str, path: &str, request: &Value) -> Answer {
+        let mut post = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/json");
+        if !token.is_empty() {
+            post = post.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = post.send(request.to_string()).expect("an answer");
+        let ok = response.status().is_success();
+        let text = response.body_mut().read_to_string().expect("text");
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if ok {
+            return Ok(value);
+        }
+        let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        Err((field("code"), field("message")))
+    }
+
+    /// Opens a stream and says how it ended, or what came first. One that stays open without a word was let in.
+    pub(crate) fn open_stream(&self, token: &str, path: &str, request: &Value) -> Answer {
+        let body = request.to_string();
+        let mut envelope = vec![0];
+        envelope.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
+        envelope.extend(body.bytes());
+        let mut post = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/connect+json")
+            .config()
+            .timeout_global(Some(Duration::from_millis(500)))
+            .build();
+        if !token.is_empty() {
+            post = post.header("authorization", format!("Bearer {token}"));
+        }
+        let mut head = [0; 5];
+        let mut text = Vec::new();
+        let read =
+            post.send(envelope.as_slice()).map_err(std::io::Error::other).and_then(|mut r| {
+                let mut reader = r.body_mut().as_reader();
+                reader.read_exact(&mut head)?;
+                let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+                reader.take(u64::from(length)).read_to_end(&mut text)
+            });
+        if read.is_err() {
+            return Ok(Value::Null);
+        }
+        let value: Value = serde_json::from_slice(&text).expect("JSON");
+        let field = |name: &str| value["error"][name].as_str().unwrap_or_default().to_owned();
+        if head[0] & 2 != 0 && value.get("error").is_some() {
+            Err((field("code"), field("message")))
+        } else {
+            Ok(value)
+        }
+    }
+
+    /// As [`Self::call`] for a call that must work.
+    #[track_caller]
+    pub(crate) fn ok(&self, token: &str, method: &str, request: Value) -> Value {
+        self.call(token, method, request).unwrap_or_else(|e| panic!("{method}: {e:?}"))
+    }
+
+    /// Asserts the code of an answer.
+    #[track_caller]
+    pub(crate) fn expect(&self, wanted: &str, token: &str, method: &str, request: Value) {
+        let answer = self.call(token, method, request);
+        assert_eq!(code(&answer), wanted, "{method}: {answer:?}");
+    }
+
+    /// The token of a login of this user, who is made if needed.
+    pub(crate) fn login(&self, user: &str) -> String {
+        self.token(api::Token {
+            user: user.to_owned(),
+            token_type: api::TokenType::User.into(),
+            ..Default::default()
+        })
+    }
+
+    /// The token of an operator who may change everything.
+    pub(crate) fn admin(&self) -> String {
+        self.operator("operator", api::AdminRole::Editor)
+    }
+
+    /// The token of an operator.
+    pub(crate) fn operator(&self, user: &str, role: api::AdminRole) -> String {
+        self.token(api::Token {
+            user: user.to_owned(),
+            token_type: api::TokenType::Api.into(),
+            admin_role: Some(role.into()),
+            ..Default::default()
+        })
+    }
+
+    /// Any token, straight into the database.
+    pub(crate) fn token(&self, mut token: api::Token) -> String {
+        self.runtime.block_on(async {
+            let mut tx = self.db.begin_write().await.expect("begin");
+            let life = Duration::from_secs(3600);
+            let secret =
+                server::bootstrap::first_token(&mut tx, ISSUER, &mut token, life, Timestamp::now());
+            let secret = secret.await.expect("token");
+            tx.commit().await.expect("commit");
+            secret
+        })
+    }
+
+    /// Login of a new organisation that `token`'s user owns.
+    pub(crate) fn organisation(&self, token: &str, name: &str) -> String {
+        let made = self.ok(token, "api.v2.TenantService/Create", json!({"name": name}));
+        text(&made["tenant"]["login"])
+    }
+
+    /// Id of a new project of a tenant.
+    pub(crate) fn project(&self, token: &str, tenant: &str, name: &str) -> String {
+        let request = json!({"login": tenant, "name": name});
+        text(&self.ok(token, "api.v2.ProjectService/Create", request)["project"]["uuid"])
+    }
+
+    /// Makes a user a member of a tenant.
+    pub(crate) fn member(&self, token: &str, tenant: &str, user: &str, role: &str) {
+        let request =
+            json!({"login": tenant, "member": user, "role": format!("TENANT_ROLE_{role}")});
+        self.ok(token, "api.v2.TenantService/AddMember", request);
+    }
+
+    /// Makes a user a direct member of a project.
+    pub(crate) fn project_member(&self, token: &str, project: &str, user: &str, role: &str) {
+        let request =
+            json!({"project": project, "member": user, "role": format!("PROJECT_ROLE_{role}")});
+        self.ok(token, "api.v2.ProjectService/AddMember", request);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let stopped = self.runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(10), running.stop()).await
+            });
+            if !std::thread::panicking() {
+                stopped.expect("stops in time").expect("stops well");
+            }
+        }
+    }
+}
+
+/// A text in an answer.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// One field of each entry of a list, joined by blanks.
+pub(crate) fn column(list: &Value, field: &str) -> String {
+    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    entries.iter().map(|entry| text(&entry[field])).collect::<Vec<_>>().join(" ")
+}
