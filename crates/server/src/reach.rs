@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// `invalid_argument` when the URL is not HTTP, nobody answers in time, or the answer is an error.
-pub async fn check(field: &'static str, url: &str) -> Result<(), Error> {
+pub(crate) async fn check(field: &'static str, url: &str) -> Result<(), Error> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Error::invalid(format!(
             "{field}: \"{url}\" does not begin with http:// or https://"

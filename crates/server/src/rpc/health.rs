@@ -1,42 +1,112 @@
-//! `HealthService`: what the server depends on, asked at the moment of the call.
+//! `HealthService`: whether each part of the control plane answers, asked at most every few seconds however many ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult};
-use proto::api::{
-    Health, HealthService, HealthServiceGetRequest, HealthServiceGetResponse, HealthStatus,
-    Service, ServiceStatus,
-};
+use connectrpc::Router;
+use proto::api::{self, Service, ServiceStatus};
+use store::Tx;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::App;
+use super::{App, Call, Error, service};
 
-pub(super) struct Handler {
-    pub(super) app: Arc<App>,
+/// Anybody may ask without a token, so an answer is good for a while.
+const FRESH: Duration = Duration::from_secs(5);
+/// A part that needs longer to answer does not work.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The contract's names for places where things are stored. Here all of them are tables of one database; each is read.
+const PARTS: &[Service] = &[
+    Service::SERVICE_IPAM,
+    Service::SERVICE_RETHINK,
+    Service::SERVICE_TENANT_APISERVER,
+    Service::SERVICE_MACHINES,
+    Service::SERVICE_AUDIT,
+    Service::SERVICE_REDIS,
+    Service::SERVICE_TASKS,
+];
+
+struct Handler(Arc<App>);
+
+pub(super) fn register(app: &Arc<App>, router: Router) -> Router {
+    api::HealthServiceExt::register(Arc::new(Handler(Arc::clone(app))), router)
 }
 
-impl HealthService for Handler {
-    async fn get(
-        &self,
-        _: RequestContext,
-        _: ServiceRequest<'_, HealthServiceGetRequest>,
-    ) -> ServiceResult<HealthServiceGetResponse> {
-        let now = jiff::Timestamp::now().as_microsecond();
-        let asked = async {
-            let mut tx = self.app.db.begin_read().await?;
-            store::signing_key::current(&mut tx, now).await
+service! { api::HealthService {
+    get(HealthServiceGetRequest) -> HealthServiceGetResponse = get;
+}}
+
+/// The last answer and when it was found.
+#[derive(Debug, Default)]
+pub struct Cache(Mutex<Option<(Instant, api::Health)>>);
+
+async fn get(
+    call: &Call,
+    _: api::HealthServiceGetRequest,
+) -> Result<api::HealthServiceGetResponse, Error> {
+    // who comes while somebody asks waits for the same answer
+    let mut last = call.app.health.0.lock().await;
+    let health = match &*last {
+        Some((asked, health)) if asked.elapsed() < FRESH => health.clone(),
+        _ => {
+            let health = check(&call.app).await;
+            *last = Some((Instant::now(), health.clone()));
+            health
+        }
+    };
+    Ok(api::HealthServiceGetResponse { health: health.into(), ..Default::default() })
+}
+
+async fn check(app: &App) -> api::Health {
+    let mut services = Vec::new();
+    for part in PARTS {
+        let asked = tokio::time::timeout(PATIENCE, ask(app, *part)).await;
+        let message = match asked {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => {
+                tracing::error!(%error, ?part, "health check failed");
+                "the database does not answer".to_owned()
+            }
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
-        let (status, message) = match asked.await {
-            Ok(_) => (ServiceStatus::SERVICE_STATUS_HEALTHY, String::new()),
-            Err(e) => (ServiceStatus::SERVICE_STATUS_UNHEALTHY, e.to_string()),
+        let status = if message.is_empty() {
+            ServiceStatus::SERVICE_STATUS_HEALTHY
+        } else {
+            ServiceStatus::SERVICE_STATUS_UNHEALTHY
         };
-        // The contract's name for the place where machines are stored.
-        let database = HealthStatus {
-            name: Service::SERVICE_MACHINES.into(),
+        services.push(api::HealthStatus {
+            name: (*part).into(),
             status: status.into(),
             message,
             ..Default::default()
-        };
-        let health = Health { services: vec![database], ..Default::default() };
-        Response::ok(HealthServiceGetResponse { health: health.into(), ..Default::default() })
+        });
     }
+    api::Health { services, ..Default::default() }
+}
+
+async fn ask(app: &App, part: Service) -> Result<(), store::Error> {
+    let mut tx = app.db.begin_read().await?;
+    read(&mut tx, part).await
+}
+
+/// Reads one row of the part.
+async fn read(tx: &mut Tx, part: Service) -> Result<(), store::Error> {
+    let table = match part {
+        Service::SERVICE_IPAM => store::network::TABLE,
+        Service::SERVICE_TENANT_APISERVER => store::tenant::TABLE,
+        Service::SERVICE_MACHINES => store::machine::TABLE,
+        Service::SERVICE_REDIS => store::token::TABLE,
+        Service::SERVICE_AUDIT => {
+            store::audit::find(tx, &store::audit::Query { limit: 1, ..Default::default() }).await?;
+            return Ok(());
+        }
+        Service::SERVICE_TASKS => {
+            store::job::get(tx, "").await?;
+            return Ok(());
+        }
+        _ => store::partition::TABLE,
+    };
+    table.select().one(tx).await?;
+    Ok(())
 }

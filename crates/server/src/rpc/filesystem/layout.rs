@@ -48,7 +48,7 @@ fn check_kinds(layout: &api::FilesystemLayout) -> Result<(), String> {
         }
     }
     for raid in &layout.raid {
-        if !raid.level.is_known() || raid.level == api::RaidLevel::Unspecified {
+        if !raid.level.is_known() || raid.level == api::RaidLevel::RAID_LEVEL_UNSPECIFIED {
             return Err(format!("raid {}: the level is missing, use 0 or 1", raid.array_name));
         }
     }
