@@ -238,8 +238,9 @@ async fn lowest<'a>(
     // families sort IPv4 first
     let first = families(&nets).first().copied().unwrap_or(Family::V4);
     let family = family.unwrap_or(first);
-    let mut of_family = prefixes.iter().filter(|prefix| prefix.block.family == family).peekable();
-    if of_family.peek().is_none() {
+    let of_family: Vec<_> =
+        prefixes.iter().filter(|prefix| prefix.block.family == family).collect();
+    if of_family.is_empty() {
         let name = model::network::name_of(family);
         return Err(Error::invalid(format!(
             "there is no prefix for the given addressfamily:{name} present in network:{network}"

@@ -65,9 +65,8 @@ pub(crate) async fn for_allocation(
 ) -> Result<api::Network, Error> {
     let network = get(tx, id).await?;
     if !model::network::attachable(kind_of(&network), network.project.as_deref(), project) {
-        return Err(Error::invalid(format!(
-            "network {id} is a private network of another project and not shared"
-        )));
+        // nobody learns that a network of somebody else exists
+        return Err(Error::not_found(KIND.name, id));
     }
     if let Some(other) = network.partition.as_deref().filter(|other| *other != partition) {
         return Err(Error::invalid(format!(
