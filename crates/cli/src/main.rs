@@ -1,2 +1,9 @@
-//! `metalctl`: not built yet.
-fn main() {}
+//! `metalctl`: the command line of users and operators.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    ExitCode::from(cli::run(&words))
+}

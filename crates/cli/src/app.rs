@@ -1,0 +1,318 @@
+//! The tree of words and flags. Only the branch that is typed is built with all its flags.
+
+use std::collections::BTreeSet;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::command::{SPECIALS, Special, generic};
+use crate::error::{Error, Result, nearest};
+use crate::noun::{NOUNS, Noun};
+use crate::session::Session;
+use crate::verb::{self, Group, Verb};
+
+/// Which branches get their flags.
+pub(crate) enum Branches<'a> {
+    /// Those of which a word was typed.
+    Typed(&'a [String]),
+    /// All: for help, completion and man pages.
+    All,
+}
+
+impl Branches<'_> {
+    fn wanted(&self, noun: &Noun) -> bool {
+        match self {
+            Self::All => true,
+            Self::Typed(words) => {
+                words.iter().any(|word| noun.name == word || noun.aliases.contains(&word.as_str()))
+            }
+        }
+    }
+}
+
+/// The whole command.
+pub(crate) fn command(branches: &Branches<'_>) -> Command {
+    let mut root = Command::new("metalctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Bare metal by command: machines, networks, addresses, images and their partitions")
+        .after_help(
+            "Exit codes: 0 done, 1 failed, 2 wrong input, 3 not found, 4 conflict, 5 not allowed, 6 server away, \
+             7 time is over, 8 differences found.",
+        )
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(100)
+        .args(globals());
+    for noun in NOUNS {
+        if let Some(branch) = branch(noun, Group::User, branches) {
+            root = root.subcommand(branch);
+        }
+    }
+    for special in SPECIALS.iter().filter(|special| special.path.len() == 1) {
+        root = root.subcommand((special.command)(special.path[0]));
+    }
+    for (group, name, about) in [
+        (Group::Admin, "admin", "What operators do, across all projects"),
+        (Group::Infra, "infra", "What agents call; for looking behind the scenes"),
+    ] {
+        let mut branch_of_group = Command::new(name)
+            .about(about)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .hide(group == Group::Infra);
+        for noun in NOUNS {
+            if let Some(branch) = branch(noun, group, branches) {
+                branch_of_group = branch_of_group.subcommand(branch);
+            }
+        }
+        root = root.subcommand(branch_of_group);
+    }
+    root.subcommand(
+        verb("version", "Show the version; --server asks for the server's, too")
+            .arg(flag_without_value("server", "Also ask the server")),
+    )
+}
+
+/// A noun with its verbs.
+fn branch(noun: &'static Noun, group: Group, branches: &Branches<'_>) -> Option<Command> {
+    let verbs: Vec<Verb> =
+        verb::of_group(group).into_iter().filter(|verb| verb.noun.name == noun.name).collect();
+    let specials: Vec<&Special> = SPECIALS
+        .iter()
+        .filter(|special| match (group, special.path) {
+            (Group::User, [first, _, ..]) => *first == noun.name,
+            (Group::Admin, ["admin", first, _, ..]) => *first == noun.name,
+            _ => false,
+        })
+        .collect();
+    if verbs.is_empty() && specials.is_empty() {
+        return None;
+    }
+    let mut command = Command::new(noun.name)
+        .about(noun.about)
+        .visible_aliases(noun.aliases.iter().filter(|alias| alias.len() <= 3).copied())
+        .aliases(noun.aliases.iter().filter(|alias| alias.len() > 3).copied())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .hide(!noun.is_visible());
+    if !branches.wanted(noun) {
+        return Some(command);
+    }
+    // `bmc command` and `bmc list` share the word `bmc`.
+    let mut groups = BTreeSet::new();
+    for verb in &verbs {
+        match verb.words {
+            [_] => command = command.subcommand(generic::command(verb)),
+            [first, ..] => drop(groups.insert(*first)),
+            [] => {}
+        }
+    }
+    let own = if group == Group::Admin { 2 } else { 1 };
+    for special in &specials {
+        match &special.path[own..] {
+            [name] => command = command.subcommand((special.command)(name)),
+            [first, ..] => drop(groups.insert(*first)),
+            [] => {}
+        }
+    }
+    for first in groups {
+        let mut inner = Command::new(first)
+            .about(match first {
+                "bmc" => "The baseboard management controller",
+                "member" => "Who belongs to it",
+                "invite" => "Invitations by link",
+                _ => "More verbs",
+            })
+            .subcommand_required(true)
+            .arg_required_else_help(true);
+        for verb in verbs.iter().filter(|verb| verb.words.len() == 2 && verb.words[0] == first) {
+            inner = inner.subcommand(generic::command(verb));
+        }
+        for special in &specials {
+            if let [word, name] = &special.path[own..]
+                && *word == first
+            {
+                inner = inner.subcommand((special.command)(name));
+            }
+        }
+        command = command.subcommand(inner);
+    }
+    Some(command)
+}
+
+fn globals() -> Vec<Arg> {
+    let global = |name: &'static str, value: &'static str, help: &'static str| {
+        flag(name, value, help).global(true).help_heading("Everywhere")
+    };
+    vec![
+        global(
+            "output",
+            "FORMAT",
+            "table, wide, markdown, json, yaml, manifest, name, template=…, jsonpath=…",
+        )
+        .short('o')
+        .env("METAL_OUTPUT"),
+        global("template", "TEMPLATE", "Template for -o template").hide_short_help(true),
+        global("context", "NAME", "Context instead of the current one").env("METAL_CONTEXT"),
+        global("api-url", "URL", "Where the API is").env("METAL_API_URL"),
+        global("api-token", "TOKEN", "Token; better in a file or the environment")
+            .env("METAL_TOKEN")
+            .hide_env_values(true)
+            .hide_short_help(true),
+        global("api-token-file", "FILE", "File that holds the token")
+            .env("METAL_TOKEN_FILE")
+            .hide_short_help(true),
+        Arg::new("default-project")
+            .long("metal-project")
+            .env("METAL_PROJECT")
+            .hide(true)
+            .global(true),
+        global("timeout", "DURATION", "How long a call may take").hide_short_help(true),
+        global("config", "FILE", "Configuration file").hide_short_help(true),
+        flag_without_value("debug", "Say what is called")
+            .global(true)
+            .help_heading("Everywhere")
+            .hide_short_help(true),
+    ]
+}
+
+/// A flag with a value.
+pub(crate) fn flag(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// A flag that is there or not.
+pub(crate) fn flag_without_value(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+/// An argument without a flag.
+pub(crate) fn position(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(name).help(help)
+}
+
+/// A command.
+pub(crate) fn verb(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about)
+}
+
+/// The words of the command that was typed, and what belongs to the last one.
+fn words(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let mut words = Vec::new();
+    let mut matches = matches;
+    while let Some((word, inner)) = matches.subcommand() {
+        words.push(word);
+        matches = inner;
+    }
+    (words, matches)
+}
+
+/// Does what was typed.
+pub(crate) async fn dispatch(root: &ArgMatches) -> Result<()> {
+    let (words, matches) = words(root);
+    let session = Session::new(matches)?;
+    if let Some(special) = Special::find(&words) {
+        // Verbs below a command of its own file are its own affair.
+        let mut matches = root;
+        for word in special.path {
+            matches = matches.subcommand_matches(word).unwrap_or(matches);
+        }
+        return (special.run)(&session, matches).await;
+    }
+    let (group, words) = match words.split_first() {
+        Some((&"admin", rest)) => (Group::Admin, rest),
+        Some((&"infra", rest)) => (Group::Infra, rest),
+        _ => (Group::User, &words[..]),
+    };
+    let found = words.split_first().and_then(|(noun, rest)| {
+        let noun = Noun::find(noun)?;
+        verb::of_group(group).into_iter().find(|v| v.noun.name == noun.name && v.words == rest)
+    });
+    match found {
+        Some(verb) => generic::run(&session, &verb, matches).await,
+        None => Err(Error::usage(format!("'{}' is no command", words.join(" ")))
+            .hint("`metalctl --help` shows all of them")),
+    }
+}
+
+/// What is wrong with the words, with the nearest right ones.
+pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let wrong = |kind: ContextKind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = wrong(ContextKind::InvalidSubcommand)?;
+            let known = NOUNS
+                .iter()
+                .filter(|noun| noun.is_visible())
+                .flat_map(|noun| std::iter::once(noun.name).chain(noun.aliases.iter().copied()));
+            let verbs: Vec<Verb> = typed
+                .iter()
+                .find_map(|word| Noun::find(word))
+                .map(|noun| {
+                    verb::VERBS.iter().filter(|v| v.noun.name == noun.name).cloned().collect()
+                })
+                .unwrap_or_default();
+            let words: Vec<&str> = if verbs.is_empty() {
+                let specials = SPECIALS.iter().filter(|s| s.path.len() == 1).map(|s| s.path[0]);
+                known.chain(specials).chain(["admin", "version"]).collect()
+            } else {
+                let noun = verbs[0].noun.name;
+                let specials = SPECIALS.iter().filter(|s| s.path.contains(&noun));
+                let specials = specials.filter_map(|s| s.path.last().copied());
+                verbs.iter().map(|v| v.words[0]).chain(specials).collect()
+            };
+            let what = if verbs.is_empty() { "command" } else { "verb" };
+            let answer = Error::usage(format!("there is no {what} '{word}'"));
+            Some(match nearest(&word, words.iter().copied()) {
+                Some(near) => answer.hint(format!("did you mean '{near}'?")),
+                None => {
+                    let words: BTreeSet<&str> = words.into_iter().collect();
+                    answer.hint(format!("there are {}", Vec::from_iter(words).join(", ")))
+                }
+            })
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = wrong(ContextKind::InvalidArg)?;
+            let answer = Error::usage(format!("there is no flag '{flag}' here"));
+            Some(match wrong(ContextKind::SuggestedArg) {
+                Some(near) => answer.hint(format!("did you mean {near}?")),
+                None => answer.hint("--help shows the flags of a command"),
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        command(&Branches::All).debug_assert();
+    }
+
+    #[test]
+    fn every_verb_can_be_typed() {
+        let root = command(&Branches::All);
+        for verb in verb::VERBS.iter() {
+            let spelled = verb.spelled();
+            let mut at = &root;
+            for word in spelled.split(' ') {
+                at = at.find_subcommand(word).unwrap_or_else(|| panic!("{spelled}: {word}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_typed_branch_is_enough() {
+        let words: Vec<String> =
+            "metalctl image ls -o json".split(' ').map(str::to_owned).collect();
+        let matches = command(&Branches::Typed(&words)).try_get_matches_from(&words).unwrap();
+        assert_eq!(super::words(&matches).0, ["image", "list"]);
+    }
+}
