@@ -1,6 +1,7 @@
 //! The cloud as values: rules without I/O, clock, chance, SQL or wire types.
 
 pub mod filesystem_layout;
+pub mod firewall;
 pub mod image;
 pub mod ip;
 pub mod network;

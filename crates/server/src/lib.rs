@@ -3,12 +3,15 @@
 // the generated traits return `impl Encodable`, our handlers the message itself
 #![expect(refining_impl_trait)]
 
+pub mod audit;
 pub mod auth;
 pub mod bootstrap;
-mod reach;
 pub mod ipam;
+pub mod rate;
+mod reach;
 pub mod rpc;
 pub mod wire;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +30,28 @@ pub struct Config {
     pub database: String,
     /// Issuer and audience of tokens.
     pub issuer: String,
+    /// Password that installers set for the superuser of BMCs; none: they leave it alone.
+    pub bmc_superuser_password: Option<String>,
+    /// How the audit log is kept.
+    pub audit: audit::Config,
+    /// How often somebody may call.
+    pub rate: rate::Config,
+    /// Proxies in front whose word about the caller's address counts.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8081".to_owned(),
+            database: "sqlite:metal.db".to_owned(),
+            issuer: "http://localhost:8081".to_owned(),
+            bmc_superuser_password: None,
+            audit: audit::Config::default(),
+            rate: rate::Config::default(),
+            trusted_proxies: Vec::new(),
+        }
+    }
 }
 
 /// A server that answers.
@@ -36,6 +61,7 @@ pub struct Running {
     pub address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<()>>,
+    app: Arc<rpc::App>,
 }
 
 /// Opens the database, migrates it and starts to answer.
@@ -47,7 +73,20 @@ pub async fn start(config: Config) -> Result<Running> {
         .await
         .with_context(|| "cannot open the database, check --database")?;
     bootstrap::bootstrap(&db, jiff::Timestamp::now()).await.context("no provider tenant")?;
-    let app = Arc::new(rpc::App { db, issuer: config.issuer });
+    let limiter = Arc::new(rate::Limiter::new(config.rate));
+    rate::share(&limiter, db.clone());
+    let app = Arc::new(rpc::App {
+        audit: audit::Audit::start(&db, config.audit),
+        rate: limiter,
+        trusted_proxies: config.trusted_proxies,
+        health: rpc::HealthCache::default(),
+        db,
+        issuer: config.issuer,
+        replica: uuid::Uuid::now_v7().to_string(),
+        shutdown: daemon::Shutdown::manual(),
+        bmc_superuser_password: config.bmc_superuser_password,
+    });
+    work::start(&app);
     let service = rpc::service(&app)?;
     let bound = connectrpc::Server::bind(config.listen.as_str()).await.map_err(|e| {
         anyhow::anyhow!("cannot listen on {}: {e}; is another server running?", config.listen)
@@ -64,7 +103,7 @@ pub async fn start(config: Config) -> Result<Running> {
             .await
             .map_err(|e| anyhow::anyhow!("{e}"))
     });
-    Ok(Running { address, stop, task })
+    Ok(Running { address, stop, task, app })
 }
 
 impl Running {
@@ -73,7 +112,13 @@ impl Running {
     /// # Errors
     /// The server had failed.
     pub async fn stop(self) -> Result<()> {
+        self.app.shutdown.set();
         drop(self.stop);
-        self.task.await?
+        let result = self.task.await?;
+        self.app.audit.stop().await;
+        if let Err(error) = work::leave(&self.app).await {
+            tracing::warn!(%error, "others learn that this replica is gone when its lease ends");
+        }
+        result
     }
 }

@@ -38,6 +38,18 @@ struct Serve {
     /// Address to listen on.
     #[arg(long, env = "METAL_LISTEN", default_value = "127.0.0.1:8081")]
     listen: String,
+    /// For how many days the audit log is kept.
+    #[arg(long, env = "METAL_AUDIT_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    audit_retention_days: u64,
+    /// Calls per minute with one token of a user; 0 for any number.
+    #[arg(long, env = "METAL_MAX_REQUESTS_PER_MINUTE", default_value_t = 100)]
+    max_requests_per_minute: u32,
+    /// Calls per minute without a token from one address; 0 for any number.
+    #[arg(long, env = "METAL_MAX_UNAUTHENTICATED_REQUESTS_PER_MINUTE", default_value_t = 20)]
+    max_unauthenticated_requests_per_minute: u32,
+    /// Network of proxies whose `X-Forwarded-For` tells the address of the caller; may be repeated.
+    #[arg(long = "trusted-proxy", env = "METAL_TRUSTED_PROXIES", value_delimiter = ',')]
+    trusted_proxies: Vec<ipnet::IpNet>,
     #[command(flatten)]
     common: Common,
 }
@@ -70,6 +82,9 @@ struct CreateToken {
     /// Make it an agent's token.
     #[arg(long)]
     infra_role: Option<Role>,
+    /// Make it the token of an agent that speaks for all machines, such as the boot service.
+    #[arg(long)]
+    machine_role: Option<Role>,
     /// How long it is valid, for instance 30m, 8h or 7d.
     #[arg(long, default_value = "8h", value_parser = duration)]
     expires: Duration,
@@ -109,6 +124,15 @@ async fn serve(args: Serve) -> Result<()> {
         listen: args.listen,
         database: args.common.database,
         issuer: args.common.url,
+        bmc_superuser_password: std::env::var("METAL_BMC_SUPERUSER_PASSWORD").ok(),
+        audit: server::audit::Config {
+            retention: Duration::from_secs(args.audit_retention_days * 24 * 3600),
+        },
+        rate: server::rate::Config {
+            token_per_minute: args.max_requests_per_minute,
+            address_per_minute: args.max_unauthenticated_requests_per_minute,
+        },
+        trusted_proxies: args.trusted_proxies,
     };
     let running = server::start(config).await?;
     tracing::info!(address = %running.address, "answering");
@@ -146,6 +170,13 @@ async fn create_token(args: CreateToken) -> Result<()> {
         }),
         ..Default::default()
     };
+    if let Some(role) = args.machine_role {
+        let role = match role {
+            Role::Editor => api::MachineRole::Editor,
+            Role::Viewer => api::MachineRole::Viewer,
+        };
+        token.machine_roles.insert("*".to_owned(), role.into());
+    }
     let secret =
         server::bootstrap::first_token(&mut tx, &args.common.url, &mut token, args.expires, now)
             .await?;

@@ -1,4 +1,4 @@
-//! The request path: authenticate → authorize → handler, for unary calls and streams alike.
+//! What the server answers: one file per entity, behind one gate.
 
 mod audit;
 mod bmc;
@@ -9,8 +9,11 @@ mod entity;
 mod error;
 mod event;
 mod filesystem;
+mod gate;
 mod health;
+mod identity;
 mod image;
+mod installer;
 mod ip;
 mod machine;
 mod method;
@@ -20,6 +23,7 @@ mod project;
 mod size;
 mod size_image_constraint;
 mod size_reservation;
+mod stream;
 mod switch;
 mod task;
 mod tenant;
@@ -31,21 +35,19 @@ mod vpn;
 
 use std::sync::Arc;
 
-use connectrpc::interceptor::{
-    Interceptor, Next, NextStream, PayloadStream, StreamRequest, StreamResponse, UnaryRequest,
-    UnaryResponse,
-};
-use connectrpc::{ConnectError, ConnectRpcService, Payload, RequestContext, Router};
-use futures::StreamExt;
-use proto::api::{HealthServiceExt, MethodServiceExt, VersionServiceExt};
-use proto::method::Method;
+use connectrpc::{ConnectRpcService, Router};
+use ipnet::IpNet;
+use proto::api::{MethodServiceExt, VersionServiceExt};
 use store::Db;
 
 pub use call::Call;
 pub(crate) use call::service;
 pub use error::Error;
+pub use health::Cache as HealthCache;
+pub(crate) use machine::release::work as release_next;
 
-use crate::auth::{self, Caller, Membership, Refusal, Scope};
+use crate::audit::Audit;
+use crate::rate::Limiter;
 
 /// What every handler may use.
 #[derive(Debug)]
@@ -54,6 +56,20 @@ pub struct App {
     pub db: Db,
     /// Issuer and audience of tokens: the public URL of the server.
     pub issuer: String,
+    /// Which replica this is.
+    pub replica: String,
+    /// Ends streams and loops.
+    pub shutdown: daemon::Shutdown,
+    /// Password that installers set for the superuser of BMCs.
+    pub bmc_superuser_password: Option<String>,
+    /// Who called what.
+    pub audit: Audit,
+    /// How often somebody called.
+    pub rate: Arc<Limiter>,
+    /// Proxies in front whose word about the caller's address counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The last answer about health.
+    pub health: health::Cache,
 }
 
 /// Everything that the server answers. A method that is not built answers `Unimplemented`.
@@ -63,7 +79,6 @@ pub struct App {
 pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
     let router = Router::new();
     let router = Arc::new(version::Handler).register(router);
-    let router = Arc::new(health::Handler { app: Arc::clone(app) }).register(router);
     let router = Arc::new(method::Handler).register(router);
     let modules: &[fn(&Arc<App>, Router) -> Router] = &[
         audit::register,
@@ -72,7 +87,10 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
         component::register,
         event::register,
         filesystem::register,
+        health::register,
+        identity::register,
         image::register,
+        installer::register,
         ip::register,
         machine::register,
         network::register,
@@ -82,6 +100,7 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
         size_image_constraint::register,
         size_reservation::register,
         switch::register,
+        switch::watch::register,
         task::register,
         tenant::register,
         timeline::register,
@@ -95,7 +114,7 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
             .map_err(|e| anyhow::anyhow!("embedded contract: {e:?}"))?;
     let router = connectrpc_reflection::install(router, reflector);
     let (router, _) = connectrpc_health::install_static(router, service_names());
-    Ok(ConnectRpcService::new(router).with_interceptor(Gate { app: Arc::clone(app) }))
+    Ok(ConnectRpcService::new(router).with_interceptor(gate::Gate { app: Arc::clone(app) }))
 }
 
 fn service_names() -> Vec<&'static str> {
@@ -105,116 +124,4 @@ fn service_names() -> Vec<&'static str> {
         .collect();
     names.dedup();
     names
-}
-
-/// Lets a call through only if the contract's options allow it.
-struct Gate {
-    app: Arc<App>,
-}
-
-impl Gate {
-    /// Authenticates and authorizes; what is returned is the method's row, if the contract has one.
-    async fn admit(
-        &self,
-        ctx: &mut RequestContext,
-        request: Option<&Payload>,
-    ) -> Result<Option<&'static Method>, ConnectError> {
-        let path = ctx.path().unwrap_or_default().to_owned();
-        // reflection and health of gRPC stand outside of the contract and are open
-        if path.trim_start_matches('/').starts_with("grpc.") {
-            return Ok(None);
-        }
-        let path = format!("/{}", path.trim_start_matches('/'));
-        let method = Method::find(&path)
-            .ok_or_else(|| ConnectError::permission_denied(format!("{path} is not known")))?;
-        let caller = match bearer(ctx)? {
-            Some(secret) => Some(
-                auth::authenticate(&self.app.db, &self.app.issuer, secret, jiff::Timestamp::now())
-                    .await
-                    .map_err(ConnectError::unauthenticated)?,
-            ),
-            None => None,
-        };
-        let subject = match request {
-            Some(payload) => (method.subject)(payload)?,
-            None => String::new(),
-        };
-        self.authorize(method, &subject, caller.as_ref()).await?;
-        if let Some(payload) = request {
-            (method.validate)(payload)?;
-        }
-        if let Some(caller) = caller {
-            ctx.extensions_mut().insert(caller);
-        }
-        Ok(Some(method))
-    }
-
-    async fn authorize(
-        &self,
-        method: &Method,
-        subject: &str,
-        caller: Option<&Caller>,
-    ) -> Result<(), ConnectError> {
-        let scope = auth::scope(method);
-        let membership = match caller {
-            Some(caller) if scope != Scope::Global && !caller.is_admin_editor() => {
-                let mut tx = self.app.db.begin_read().await.map_err(Error::from)?;
-                auth::membership(&mut tx, &caller.user, scope, subject)
-                    .await
-                    .map_err(Error::from)?
-            }
-            _ => Membership::default(),
-        };
-        auth::decide(method, subject, caller.map(|c| &c.rights), membership).map_err(|refusal| {
-            match refusal {
-                Refusal::Unauthenticated => ConnectError::unauthenticated(
-                    "a token is needed: send the header 'Authorization: Bearer TOKEN'".to_owned(),
-                ),
-                Refusal::Denied if subject.is_empty() => ConnectError::permission_denied(format!(
-                    "the token does not allow {}",
-                    method.path
-                )),
-                Refusal::Denied => ConnectError::permission_denied(format!(
-                    "the token does not allow {} for \"{subject}\"",
-                    method.path
-                )),
-            }
-        })
-    }
-}
-
-fn bearer(ctx: &RequestContext) -> Result<Option<&str>, ConnectError> {
-    let Some(value) = ctx.header(http::header::AUTHORIZATION) else { return Ok(None) };
-    let text = value
-        .to_str()
-        .map_err(|_| ConnectError::unauthenticated("malformed authorization header"))?;
-    match text.split_once(' ') {
-        Some((_, secret)) if !secret.trim().is_empty() => Ok(Some(secret.trim())),
-        _ => Ok(None),
-    }
-}
-
-#[connectrpc::async_trait]
-impl Interceptor for Gate {
-    async fn intercept_unary(
-        &self,
-        mut req: UnaryRequest,
-        next: Next<'_>,
-    ) -> Result<UnaryResponse, ConnectError> {
-        self.admit(&mut req.ctx, Some(&req.payload)).await?;
-        next.run(req).await
-    }
-
-    async fn intercept_streaming(
-        &self,
-        mut req: StreamRequest,
-        mut inbound: PayloadStream,
-        next: NextStream<'_>,
-    ) -> Result<StreamResponse, ConnectError> {
-        // all streams of the contract are opened by exactly one request
-        let first = inbound.next().await.transpose()?;
-        self.admit(&mut req.ctx, first.as_ref()).await?;
-        let inbound = futures::stream::iter(first.map(Ok)).chain(inbound);
-        next.run(req, Box::pin(inbound)).await
-    }
 }

@@ -325,3 +325,17 @@ pub async fn sweep(tx: &mut Tx, now_us: i64, ended_before_us: i64) -> Result<u64
     )
     .await
 }
+
+/// Makes what waits in a queue due at once, because something that it may wait for has happened.
+///
+/// # Errors
+/// The database failed.
+pub async fn hurry(tx: &mut Tx, queue: &str, now_us: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE job SET run_at = $2 WHERE queue = $1 AND state = 1 AND run_at > $2",
+        &[queue.into(), now_us.into()],
+    )
+    .await?;
+    wake(tx, queue);
+    Ok(())
+}

@@ -31,12 +31,11 @@ pub(crate) const SCHEMA: &[&str] = &[
     )",
 ];
 
-/// How many allocated machines of a project stand in each rack, by the machine's body's own words left out: only what placement
-/// without labels needs.
+/// The machines of a project of one partition and size.
 ///
 /// # Errors
 /// The database failed.
-pub async fn racks_of_project(
+pub async fn of_project(
     tx: &mut Tx,
     project: &str,
     partition: &str,

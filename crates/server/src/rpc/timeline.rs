@@ -1,11 +1,70 @@
-//! `TimelineService`.
+//! `TimelineService`: where the time went between power-on and phoned home.
 
 use std::sync::Arc;
 
+use buffa_types::google::protobuf::Duration;
 use connectrpc::Router;
+use proto::ext::{self, TimelineServiceExt};
+use store::Tx;
 
-use super::App;
+use super::machine::record;
+use super::{App, Call, Error, service};
+use crate::wire;
 
-pub(super) fn register(_: &Arc<App>, router: Router) -> Router {
-    router
+struct Handler(Arc<App>);
+
+pub(super) fn register(app: &Arc<App>, router: Router) -> Router {
+    Arc::new(Handler(Arc::clone(app))).register(router)
+}
+
+service! { ext::TimelineService {
+    get(TimelineServiceGetRequest) -> TimelineServiceGetResponse = get;
+    admin_get(TimelineServiceAdminGetRequest) -> TimelineServiceAdminGetResponse = admin_get;
+} }
+
+async fn get(
+    call: &Call,
+    request: ext::TimelineServiceGetRequest,
+) -> Result<ext::TimelineServiceGetResponse, Error> {
+    let mut tx = call.read().await?;
+    let record = record::get(&mut tx, &request.uuid)
+        .await?
+        .filter(|record| record.allocation().is_some_and(|a| a.project == request.project))
+        .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
+    let allocated = record.allocation().and_then(|a| a.meta.as_option());
+    let since = allocated.and_then(|meta| meta.created_at.as_option()).map_or(0, wire::micros);
+    let phases = phases(&mut tx, &record.row.id, since).await?;
+    Ok(ext::TimelineServiceGetResponse { phases, ..Default::default() })
+}
+
+async fn admin_get(
+    call: &Call,
+    request: ext::TimelineServiceAdminGetRequest,
+) -> Result<ext::TimelineServiceAdminGetResponse, Error> {
+    let mut tx = call.read().await?;
+    let record = record::get(&mut tx, &request.uuid)
+        .await?
+        .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
+    let phases = phases(&mut tx, &record.row.id, 0).await?;
+    Ok(ext::TimelineServiceAdminGetResponse { phases, ..Default::default() })
+}
+
+async fn phases(tx: &mut Tx, machine: &str, since: i64) -> Result<Vec<ext::Phase>, Error> {
+    let phases = store::phase::since(tx, machine, since).await?;
+    Ok(phases
+        .into_iter()
+        .map(|phase| ext::Phase {
+            name: phase.name,
+            started_at: wire::timestamp_us(phase.started_at_us).into(),
+            duration: duration(phase.duration_us).into(),
+            message: phase.message,
+            ..Default::default()
+        })
+        .collect())
+}
+
+/// A duration of the database.
+fn duration(us: i64) -> Duration {
+    let nanos = i32::try_from(us.max(0) % 1_000_000 * 1_000).unwrap_or_default();
+    Duration { seconds: us.max(0) / 1_000_000, nanos, ..Default::default() }
 }

@@ -1,0 +1,123 @@
+//! Chooses a machine from the pool without reading the fleet: a sample from a random place, and only if no rack of the sample is
+//! free of the project's machines, one machine of each rack.
+
+use std::collections::{BTreeMap, HashSet};
+
+use model::placement::{self, Load};
+use proto::api;
+use store::Tx;
+use store::waiting::{self, Waiting};
+
+use super::record::{self, Record};
+use crate::rpc::{Error, size_reservation};
+use crate::wire;
+
+/// So many candidates are looked at first.
+const SAMPLE: i64 = 16;
+/// Concurrent callers may take all candidates of a sample before this one; then it looks again, so often.
+const TRIES: usize = 6;
+
+/// What is wanted.
+pub(super) struct Wish<'a> {
+    pub(super) project: &'a str,
+    pub(super) partition: &'a str,
+    pub(super) size: &'a str,
+    pub(super) kind: api::MachineAllocationType,
+    pub(super) placement: Option<&'a api::Labels>,
+}
+
+/// Takes a machine out of the pool, held until the transaction ends.
+pub(super) async fn elect(tx: &mut Tx, wish: &Wish<'_>) -> Result<Record, Error> {
+    respect_reservations(tx, wish).await?;
+    let load = load(tx, wish).await?;
+    let mut refused = HashSet::new();
+    for _ in 0..TRIES {
+        let from = random();
+        let mut candidates = waiting::sample(tx, wish.partition, wish.size, from, SAMPLE).await?;
+        if candidates.is_empty() {
+            break;
+        }
+        let best = candidates.iter().any(|c| placement::is_unbeatable(&c.rack, &load));
+        if !best {
+            candidates = waiting::one_per_rack(tx, wish.partition, wish.size, from).await?;
+        }
+        let ranked = placement::rank(&candidates, rack, &load);
+        for candidate in ranked {
+            if !refused.contains(&candidate.machine)
+                && let Some(record) = take(tx, &candidate.machine).await?
+            {
+                return Ok(record);
+            }
+            refused.insert(candidate.machine.clone());
+        }
+    }
+    Err(Error::exhausted(format!(
+        "no machine available: no free machine of size {} waits in partition {}",
+        wish.size, wish.partition
+    )))
+}
+
+fn rack(candidate: &Waiting) -> &str {
+    &candidate.rack
+}
+
+/// Takes this machine out of the pool; none when somebody else was faster or it is not free any more.
+pub(super) async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Record>, Error> {
+    if waiting::take(tx, machine).await?.is_none() {
+        return Ok(None);
+    }
+    Ok(record::get_for_update(tx, machine)
+        .await?
+        .filter(|record| record.allocation().is_none() && !record.is_releasing()))
+}
+
+/// A random number that is not negative.
+fn random() -> i64 {
+    position(&uuid::Uuid::now_v7())
+}
+
+/// The random end of an id as a number that is not negative.
+pub(crate) fn position(id: &uuid::Uuid) -> i64 {
+    let low = id.as_u128() & 0x3fff_ffff_ffff_ffff;
+    i64::try_from(low << 1).unwrap_or_default()
+}
+
+/// Machines that are kept for other projects are not taken. Without reservations nothing is counted.
+async fn respect_reservations(tx: &mut Tx, wish: &Wish<'_>) -> Result<(), Error> {
+    if size_reservation::reserved(tx, wish.partition, wish.size).await?.is_empty() {
+        return Ok(());
+    }
+    let mut allocated = BTreeMap::new();
+    for count in store::machine::counts(tx, Some(wish.partition)).await? {
+        if count.size == wish.size && !count.project.is_empty() {
+            *allocated.entry(count.project).or_insert(0) += count.machines.unsigned_abs();
+        }
+    }
+    let free = waiting::count(tx, wish.partition, wish.size).await?.unsigned_abs();
+    size_reservation::free_for(tx, wish.partition, wish.size, wish.project, free, &allocated).await
+}
+
+/// What the project has in each rack.
+async fn load(tx: &mut Tx, wish: &Wish<'_>) -> Result<BTreeMap<String, Load>, Error> {
+    let mut load = BTreeMap::<String, Load>::new();
+    let rows = store::machine::of_project(tx, wish.project, wish.partition, wish.size).await?;
+    for row in rows {
+        let machine: api::Machine = wire::decode(&row)?;
+        let Some(allocation) = machine.allocation.as_option() else { continue };
+        if allocation.allocation_type != wish.kind {
+            continue;
+        }
+        let rack = load.entry(machine.rack.clone()).or_default();
+        rack.machines += 1;
+        if let (Some(wanted), Some(have)) =
+            (wish.placement, allocation.placement_labels.as_option())
+        {
+            rack.labelled += wanted
+                .labels
+                .iter()
+                .filter(|(key, value)| have.labels.get(*key) == Some(*value))
+                .count();
+        }
+    }
+    Ok(load)
+}

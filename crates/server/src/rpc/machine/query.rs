@@ -1,0 +1,194 @@
+//! Which machines a query means. Columns narrow down in the database, the rest is compared here.
+
+use std::collections::{HashMap, HashSet};
+
+use proto::api;
+use store::Tx;
+use store::machine::TABLE;
+
+use super::record::Record;
+use super::view::Shared;
+use crate::rpc::{Error, bmc};
+use crate::wire::{self, asks, has_labels};
+
+/// The machines that a query means, sorted by id; `project` narrows down to those allocated to it.
+pub(crate) async fn run(
+    tx: &mut Tx,
+    query: &api::MachineQuery,
+    project: Option<&str>,
+) -> Result<Vec<api::Machine>, Error> {
+    let asked_project =
+        query.allocation.as_option().and_then(|allocation| allocation.project.as_deref());
+    if let (Some(own), Some(asked)) = (project, asked_project)
+        && own != asked
+    {
+        return Ok(Vec::new());
+    }
+    let project = project.or(asked_project);
+    let rows = TABLE
+        .select()
+        .eq_opt("id", query.uuid.as_ref().map(|uuid| uuid.to_lowercase()))
+        .eq_opt("partition", query.partition.as_deref())
+        .eq_opt("rack", query.rack.as_deref())
+        .eq_opt("size", query.size.as_deref())
+        .eq_opt("project", project)
+        .all(tx)
+        .await?;
+    let one = rows.len() == 1;
+    let events = match (project, rows.first()) {
+        (_, None) => return Ok(Vec::new()),
+        (_, Some(row)) if one => store::event::get(tx, &row.id).await?.into_iter().collect(),
+        (Some(project), _) => store::event::of_project(tx, project).await?,
+        (None, _) => store::event::all(tx).await?,
+    };
+    let events: HashMap<_, _> = events.into_iter().map(|e| (e.machine.clone(), e)).collect();
+    let only = rows.first().filter(|_| one).map(|row| row.id.as_str());
+    let mut reports = HashMap::new();
+    for row in store::machine::bmcs(tx, only).await? {
+        reports.insert(row.machine.clone(), bmc::decode(&row)?);
+    }
+    let waiting: HashSet<String> = if query.waiting.is_some() {
+        store::waiting::all(tx).await?.into_iter().collect()
+    } else {
+        HashSet::new()
+    };
+    let mut shared = Shared::default();
+    let mut found = Vec::new();
+    let none = api::MachineBMCReport::default();
+    for row in rows {
+        let id = row.id.clone();
+        let machine = wire::decode(&row)?;
+        let report = reports.get(&id);
+        if !matches(query, &machine, report.unwrap_or(&none), waiting.contains(&id)) {
+            continue;
+        }
+        let record = Record { row, machine };
+        found.push(shared.machine(tx, record, events.get(&id), report).await?);
+    }
+    Ok(found)
+}
+
+/// Whether a query means a machine.
+pub(crate) fn matches(
+    query: &api::MachineQuery,
+    machine: &api::Machine,
+    report: &api::MachineBMCReport,
+    waiting: bool,
+) -> bool {
+    let allocation = machine.allocation.as_option();
+    let condition = machine.status.as_option().and_then(|status| status.condition.as_option());
+    let state = condition.and_then(|c| c.state.as_known()).unwrap_or(api::MachineState::Available);
+    query.uuid.as_ref().is_none_or(|uuid| uuid.eq_ignore_ascii_case(&machine.uuid))
+        && query.name.as_ref().is_none_or(|name| allocation.is_some_and(|a| a.name == *name))
+        && asks(query.partition.as_ref(), machine.partition.as_option().map_or("", |p| p.id.as_str()))
+        && asks(query.size.as_ref(), machine.size.as_option().map_or("", |s| s.id.as_str()))
+        && asks(query.rack.as_ref(), machine.rack.as_str())
+        && asks(query.room.as_ref(), machine.room.as_str())
+        && has_labels(machine.meta.as_option(), query.labels.as_option())
+        && query.state.as_ref().is_none_or(|asked| {
+            *asked == api::MachineState::Unspecified || *asked == state
+        })
+        && query.waiting.is_none_or(|asked| asked == waiting)
+        // a machine is chosen and allocated in one step: none is ever only chosen
+        && query.preallocated.is_none_or(|asked| !asked)
+        && query.not_allocated.is_none_or(|asked| asked == allocation.is_none())
+        && query.allocation.as_option().is_none_or(|q| allocation.is_some_and(|a| of_allocation(q, a)))
+        && query.network.as_option().is_none_or(|q| of_networks(q, allocation))
+        && query.nic.as_option().is_none_or(|q| of_nics(q, machine))
+        && query.disk.as_option().is_none_or(|q| of_disks(q, machine))
+        && query.hardware.as_option().is_none_or(|q| of_hardware(q, machine))
+        && query.bmc.as_option().is_none_or(|q| of_bmc(q, report))
+        && query.fru.as_option().is_none_or(|q| of_fru(q, report))
+}
+
+fn of_allocation(query: &api::MachineAllocationQuery, allocation: &api::MachineAllocation) -> bool {
+    asks(query.uuid.as_ref(), allocation.uuid.as_str())
+        && asks(query.name.as_ref(), allocation.name.as_str())
+        && asks(query.project.as_ref(), allocation.project.as_str())
+        && asks(query.image.as_ref(), allocation.image.as_option().map_or("", |i| i.id.as_str()))
+        && asks(
+            query.filesystem_layout.as_ref(),
+            allocation.filesystem_layout.as_option().map_or("", |l| l.id.as_str()),
+        )
+        && asks(query.hostname.as_ref(), allocation.hostname.as_str())
+        && query.allocation_type.as_ref().is_none_or(|asked| {
+            *asked == api::MachineAllocationType::Unspecified
+                || *asked == allocation.allocation_type
+        })
+        && has_labels(allocation.meta.as_option(), query.labels.as_option())
+        && (query.vpn.as_option().is_none() || allocation.vpn.as_option().is_some())
+}
+
+/// Every listed value must occur in one of the networks.
+fn of_networks(
+    query: &api::MachineNetworkQuery,
+    allocation: Option<&api::MachineAllocation>,
+) -> bool {
+    let networks = allocation.map_or(&[][..], |allocation| &allocation.networks);
+    let any = |test: &dyn Fn(&api::MachineNetwork) -> bool| networks.iter().any(test);
+    query.networks.iter().all(|id| any(&|n| n.network == *id))
+        && query.prefixes.iter().all(|prefix| any(&|n| n.prefixes.contains(prefix)))
+        && query.destination_prefixes.iter().all(|p| any(&|n| n.destination_prefixes.contains(p)))
+        && query.ips.iter().all(|ip| any(&|n| n.ips.contains(ip)))
+        && query.vrfs.iter().all(|vrf| any(&|n| n.vrf == *vrf))
+        && query.asns.iter().all(|asn| any(&|n| n.asn == *asn))
+}
+
+fn nics(machine: &api::Machine) -> &[api::MachineNic] {
+    machine.hardware.as_option().map_or(&[], |hardware| &hardware.nics)
+}
+
+fn has_address(nic: &api::MachineNic, mac: &str) -> bool {
+    nic.identifier.eq_ignore_ascii_case(mac) || nic.mac.eq_ignore_ascii_case(mac)
+}
+
+fn of_nics(query: &api::MachineNicQuery, machine: &api::Machine) -> bool {
+    let nics = nics(machine);
+    let neighbors = || nics.iter().flat_map(|nic| &nic.neighbors);
+    query.macs.iter().all(|mac| nics.iter().any(|nic| has_address(nic, mac)))
+        && query.names.iter().all(|name| nics.iter().any(|nic| nic.name == *name))
+        && query.neighbor_macs.iter().all(|mac| neighbors().any(|nic| has_address(nic, mac)))
+        && query.neighbor_names.iter().all(|name| neighbors().any(|nic| nic.name == *name))
+}
+
+fn of_disks(query: &api::MachineDiskQuery, machine: &api::Machine) -> bool {
+    let disks = machine.hardware.as_option().map_or(&[][..], |hardware| &hardware.disks);
+    query.names.iter().all(|name| disks.iter().any(|disk| disk.name == *name))
+        && query.sizes.iter().all(|size| disks.iter().any(|disk| disk.size == *size))
+}
+
+fn of_hardware(query: &api::MachineHardwareQuery, machine: &api::Machine) -> bool {
+    let default = api::MachineHardware::default();
+    let hardware = machine.hardware.as_option().unwrap_or(&default);
+    let cores: u32 = hardware.cpus.iter().map(|cpu| cpu.cores).sum();
+    query.memory.is_none_or(|memory| memory == hardware.memory)
+        && query.cpu_cores.is_none_or(|asked| asked == cores)
+}
+
+fn of_bmc(query: &api::MachineBMCQuery, report: &api::MachineBMCReport) -> bool {
+    let default = api::MachineBMC::default();
+    let bmc = report.bmc.as_option().unwrap_or(&default);
+    // the address may carry a port
+    let host = bmc.address.rsplit_once(':').map_or(bmc.address.as_str(), |(host, _)| host);
+    query.address.as_ref().is_none_or(|address| *address == bmc.address || address == host)
+        && query.mac.as_ref().is_none_or(|mac| mac.eq_ignore_ascii_case(&bmc.mac))
+        && asks(query.user.as_ref(), bmc.user.as_str())
+        && asks(query.interface.as_ref(), bmc.interface.as_str())
+}
+
+fn of_fru(query: &api::MachineFRUQuery, report: &api::MachineBMCReport) -> bool {
+    let default = api::MachineFRU::default();
+    let fru = report.fru.as_option().unwrap_or(&default);
+    [
+        (&query.chassis_part_number, &fru.chassis_part_number),
+        (&query.chassis_part_serial, &fru.chassis_part_serial),
+        (&query.board_mfg, &fru.board_mfg),
+        (&query.board_serial, &fru.board_mfg_serial),
+        (&query.board_part_number, &fru.board_part_number),
+        (&query.product_manufacturer, &fru.product_manufacturer),
+        (&query.product_part_number, &fru.product_part_number),
+        (&query.product_serial, &fru.product_serial),
+    ]
+    .iter()
+    .all(|(asked, have)| asked.is_none() || asked == have)
+}

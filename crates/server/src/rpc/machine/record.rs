@@ -1,0 +1,141 @@
+//! Machines in the database: made at first contact, loaded, saved with their columns.
+
+use jiff::Timestamp;
+use proto::api;
+use store::machine::TABLE;
+use store::{Entity, Tx, Value};
+
+use crate::rpc::Error;
+use crate::wire;
+
+/// Size of a machine whose hardware fits none or several sizes.
+pub(crate) const UNKNOWN_SIZE: &str = "unknown";
+
+/// A machine with its row.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// What optimistic locking needs.
+    pub(crate) row: Entity,
+    /// The machine; references hold nothing but their id.
+    pub(crate) machine: api::Machine,
+}
+
+impl Record {
+    fn new(row: Entity) -> Result<Self, Error> {
+        Ok(Self { machine: wire::decode(&row)?, row })
+    }
+
+    /// Id of the partition, empty when not known.
+    pub(crate) fn partition(&self) -> &str {
+        self.machine.partition.as_option().map_or("", |partition| &partition.id)
+    }
+
+    /// Id of the size, empty when not known.
+    pub(crate) fn size(&self) -> &str {
+        self.machine.size.as_option().map_or("", |size| &size.id)
+    }
+
+    /// Whether operators hold it back.
+    pub(crate) fn state(&self) -> api::MachineState {
+        let condition = self.machine.status.as_option().and_then(|s| s.condition.as_option());
+        match condition.and_then(|condition| condition.state.as_known()) {
+            Some(api::MachineState::Unspecified) | None => api::MachineState::Available,
+            Some(state) => state,
+        }
+    }
+
+    /// The allocation.
+    pub(crate) fn allocation(&self) -> Option<&api::MachineAllocation> {
+        self.machine.allocation.as_option()
+    }
+
+    /// Whether the release has begun and waits for the fabric.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.machine.meta.as_option().is_some_and(|meta| meta.deletion_task_id.is_some())
+    }
+
+    /// Sets a label of the system.
+    pub(crate) fn set_label(&mut self, key: &str, value: Option<String>) {
+        let labels = self.machine.meta.get_or_insert_default().labels.get_or_insert_default();
+        match value {
+            Some(value) => labels.labels.insert(key.to_owned(), value),
+            None => labels.labels.remove(key),
+        };
+    }
+
+    fn columns(&self) -> [Value; 6] {
+        [
+            self.partition().into(),
+            (&self.machine.rack).into(),
+            self.size().into(),
+            self.allocation().map(|allocation| allocation.project.as_str()).into(),
+            self.allocation().map(|allocation| allocation.uuid.as_str()).into(),
+            (self.state() as i64).into(),
+        ]
+    }
+}
+
+/// The machine with this id.
+pub(crate) async fn get(tx: &mut Tx, uuid: &str) -> Result<Option<Record>, Error> {
+    TABLE.get(tx, &uuid.to_lowercase()).await?.map(Record::new).transpose()
+}
+
+/// As [`get`]; the machine stays as it is until the transaction ends.
+pub(crate) async fn get_for_update(tx: &mut Tx, uuid: &str) -> Result<Option<Record>, Error> {
+    TABLE.get_for_update(tx, &uuid.to_lowercase()).await?.map(Record::new).transpose()
+}
+
+/// As [`get_for_update`], `not_found` when there is none.
+pub(crate) async fn require_for_update(tx: &mut Tx, uuid: &str) -> Result<Record, Error> {
+    get_for_update(tx, uuid).await?.ok_or_else(|| Error::not_found("machine", uuid))
+}
+
+/// The machine of a project; those of others do not exist for the caller.
+pub(crate) async fn of_project(tx: &mut Tx, uuid: &str, project: &str) -> Result<Record, Error> {
+    get_for_update(tx, uuid)
+        .await?
+        .filter(|record| record.allocation().is_some_and(|a| a.project == project))
+        .ok_or_else(|| Error::not_found("machine", uuid))
+}
+
+/// The machine with this id, made if it is new: at first contact nothing but the id is known.
+pub(crate) async fn ensure(
+    tx: &mut Tx,
+    uuid: &str,
+    partition: Option<&str>,
+    now: Timestamp,
+) -> Result<Record, Error> {
+    if let Some(record) = get_for_update(tx, uuid).await? {
+        return Ok(record);
+    }
+    let uuid = uuid::Uuid::parse_str(uuid)
+        .map_err(|_| Error::invalid(format!("\"{uuid}\" is not a UUID")))?
+        .hyphenated()
+        .to_string();
+    let mut machine = api::Machine { uuid: uuid.clone(), ..Default::default() };
+    if let Some(id) = partition {
+        machine.partition = api::Partition { id: id.to_owned(), ..Default::default() }.into();
+    }
+    let status = machine.status.get_or_insert_default();
+    status.condition.get_or_insert_default().state = api::MachineState::Available.into();
+    let row = Entity::new(&uuid, wire::encode(&machine)?, now.as_microsecond());
+    let record = Record { row, machine };
+    match TABLE.insert(tx, &record.row, &record.columns()).await {
+        Ok(()) => Ok(record),
+        Err(store::Error::Unique(_)) => {
+            Err(Error::aborted(format!("machine {uuid} was made at the same time: retry")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stores a changed machine and wakes who watches it.
+pub(crate) async fn save(tx: &mut Tx, record: &mut Record, now: Timestamp) -> Result<(), Error> {
+    let next = record.row.next(wire::encode(&record.machine)?, now.as_microsecond());
+    if !TABLE.update(tx, &next, &record.columns()).await? {
+        return Err(Error::aborted(format!("machine {} was changed meanwhile: retry", next.id)));
+    }
+    record.row = next;
+    tx.nudge(format!("machine/{}", record.row.id));
+    Ok(())
+}

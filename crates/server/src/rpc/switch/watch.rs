@@ -1,0 +1,131 @@
+//! `SwitchWatchService`: pushes the desired state of a switch to its agent, and hears when it is applied.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectrpc::{RequestContext, Response, Router, ServiceRequest, ServiceResult, ServiceStream};
+use proto::ext::{self, SwitchWatchServiceExt};
+use store::switch::TABLE;
+
+use super::view::view;
+use crate::rpc::machine::release;
+use crate::rpc::{App, Call, Error, stream};
+
+/// The state is repeated that often, as a sign of life and in case a wake-up was lost.
+const REPEAT: Duration = Duration::from_secs(60);
+
+struct Handler(Arc<App>);
+
+pub(in crate::rpc) fn register(app: &Arc<App>, router: Router) -> Router {
+    Arc::new(Handler(Arc::clone(app))).register(router)
+}
+
+impl ext::SwitchWatchService for Handler {
+    async fn watch(
+        &self,
+        ctx: RequestContext,
+        request: ServiceRequest<'_, ext::SwitchWatchServiceWatchRequest>,
+    ) -> ServiceResult<ServiceStream<ext::SwitchWatchServiceWatchResponse>> {
+        let call = Call::new(&self.0, &ctx);
+        Response::ok(watch(&call, request.to_owned_message().id).await?)
+    }
+
+    async fn confirm(
+        &self,
+        ctx: RequestContext,
+        request: ServiceRequest<'_, ext::SwitchWatchServiceConfirmRequest>,
+    ) -> ServiceResult<ext::SwitchWatchServiceConfirmResponse> {
+        let call = Call::new(&self.0, &ctx);
+        Response::ok(confirm(&call, request.to_owned_message()).await?)
+    }
+}
+
+async fn watch(
+    call: &Call,
+    id: String,
+) -> Result<ServiceStream<ext::SwitchWatchServiceWatchResponse>, Error> {
+    let app = Arc::clone(&call.app);
+    let mut watcher = app.db.watch(&format!("switch/{id}"));
+    let mut state = desired(&app, &id).await?;
+    let (sender, stream) = stream::open(&app);
+    tokio::spawn(async move {
+        loop {
+            if !sender.send(Ok(state.clone())).await {
+                return;
+            }
+            let repeat = tokio::time::sleep(REPEAT);
+            tokio::pin!(repeat);
+            loop {
+                let due = tokio::select! {
+                    () = sender.closed() => return,
+                    () = watcher.changed() => false,
+                    () = &mut repeat => true,
+                };
+                match desired(&app, &id).await {
+                    Ok(now) if due || differ(&now, &state) => {
+                        state = now;
+                        break;
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        sender.send(Err(error.into())).await;
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    Ok(stream)
+}
+
+async fn desired(app: &App, id: &str) -> Result<ext::SwitchWatchServiceWatchResponse, Error> {
+    let mut tx = app.db.begin_read().await?;
+    let row = TABLE.get(&mut tx, id).await?.ok_or_else(|| Error::not_found("switch", id))?;
+    let switch = view(&mut tx, &row).await?;
+    Ok(ext::SwitchWatchServiceWatchResponse {
+        switch: switch.into(),
+        generation: u64::try_from(row.generation).unwrap_or_default(),
+        ..Default::default()
+    })
+}
+
+/// Whether an agent has something to do: what it told itself does not count.
+fn differ(
+    a: &ext::SwitchWatchServiceWatchResponse,
+    b: &ext::SwitchWatchServiceWatchResponse,
+) -> bool {
+    let strip = |response: &ext::SwitchWatchServiceWatchResponse| {
+        let mut switch = response.switch.as_option().cloned().unwrap_or_default();
+        switch.last_sync = None.into();
+        switch.last_sync_error = None.into();
+        switch.machine_connections.clear();
+        for nic in &mut switch.nics {
+            nic.bgp_port_state = None.into();
+            if let Some(state) = nic.state.as_option_mut() {
+                state.actual = Default::default();
+            }
+        }
+        switch
+    };
+    a.generation != b.generation || strip(a) != strip(b)
+}
+
+async fn confirm(
+    call: &Call,
+    request: ext::SwitchWatchServiceConfirmRequest,
+) -> Result<ext::SwitchWatchServiceConfirmResponse, Error> {
+    let mut tx = call.write().await?;
+    if TABLE.get(&mut tx, &request.id).await?.is_none() {
+        return Err(Error::not_found("switch", &request.id));
+    }
+    let mut status = store::switch::status(&mut tx, &request.id).await?.unwrap_or_default();
+    let generation = i64::try_from(request.generation).unwrap_or_default();
+    if status.switch.is_empty() || status.confirmed_generation < generation {
+        status.switch = request.id;
+        status.confirmed_generation = generation;
+        store::switch::put_status(&mut tx, &status).await?;
+        release::hurry(&mut tx, call.now).await?;
+    }
+    tx.commit().await?;
+    Ok(ext::SwitchWatchServiceConfirmResponse::default())
+}
