@@ -9,7 +9,7 @@ use proto::{api, infra};
 
 use crate::paths::Paths;
 use crate::shape::{BootDevice, Shape};
-use crate::topology::{Machine, PARTITION};
+use crate::topology::{Firmware, Machine, PARTITION};
 use crate::{api as lab_api, power};
 
 /// How often all BMCs are reported; at once after each command.
@@ -77,9 +77,12 @@ fn execute(paths: &Paths, uuid: &str, command: Command) -> Result<()> {
         Command::Off => power::off(paths, machine),
         Command::Reset => power::reset(paths, machine),
         Command::Cycle => power::cycle(paths, machine),
-        Command::BootFromDisk | Command::MachineCreated => {
-            power::boot_from(paths, machine, BootDevice::Disk)
-        }
+        Command::BootFromDisk => power::boot_from(paths, machine, BootDevice::Disk),
+        // a disk without boot sector would stop a BIOS: such a machine starts its system by the network
+        Command::MachineCreated => match Shape::load(paths, machine)?.firmware {
+            Firmware::Bios => Ok(()),
+            Firmware::Uefi => power::boot_from(paths, machine, BootDevice::Disk),
+        },
         Command::BootFromPxe => power::boot_from(paths, machine, BootDevice::Pxe),
         Command::MachineDeleted => {
             power::boot_from(paths, machine, BootDevice::Pxe)?;
@@ -183,7 +186,7 @@ mod tests {
         let root = tempfile::tempdir().expect("folder");
         let paths = Paths::new(root.path()).expect("folder");
         let machine = Machine { number: 3 };
-        Shape::usual(machine, Default::default()).save(&paths).expect("saved");
+        Shape::usual(machine, Firmware::Uefi).save(&paths).expect("saved");
         execute(&paths, &machine.uuid(), Command::IdentifyLedOn).expect("led");
         execute(&paths, &machine.uuid(), Command::MachineCreated).expect("boot order");
         let shape = Shape::load(&paths, machine).expect("shape");

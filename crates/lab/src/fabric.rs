@@ -13,7 +13,7 @@ use crate::netns;
 use crate::shell;
 use crate::topology::{
     EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, HOST_ADDRESS, HOST_LINK, LEAVES, Leaf,
-    Machine, SERVICE_ADDRESS, TENANT_PREFIXES,
+    Machine, SERVICE_ADDRESS, TENANT_PREFIXES, THIEF,
 };
 
 /// Commands for one namespace.
@@ -107,6 +107,24 @@ fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
     Batch { namespace: Some(leaf.namespace()), switches: ROUTER.to_vec(), commands }
 }
 
+/// A namespace that hangs on a leaf's boot network by its link `port0`.
+pub fn guest(leaf: Leaf) -> Vec<Batch> {
+    let namespace = leaf.namespace();
+    let host = format!(
+        "netns add {THIEF}\nlink add port0 netns {THIEF} type veth peer name guest0 netns {namespace}\n"
+    );
+    let batch = |namespace: &str, commands: &str| Batch {
+        namespace: Some(namespace.to_owned()),
+        switches: Vec::new(),
+        commands: commands.to_owned(),
+    };
+    vec![
+        Batch { namespace: None, switches: Vec::new(), commands: host },
+        batch(&namespace, "link set guest0 master boot\nlink set guest0 up\n"),
+        batch(THIEF, "link set lo up\nlink set port0 up\n"),
+    ]
+}
+
 /// The host reaches tenants' machines and the control plane.
 fn routes() -> Batch {
     let service = format!("{SERVICE_ADDRESS}/32");
@@ -145,7 +163,7 @@ fn one(batch: &Batch) -> Result<()> {
 
 /// Names of the lab's namespaces.
 pub fn namespaces() -> Vec<String> {
-    let mut all = vec![EXIT.to_owned()];
+    let mut all = vec![EXIT.to_owned(), THIEF.to_owned()];
     all.extend(LEAVES.map(Leaf::namespace));
     all
 }

@@ -23,6 +23,7 @@ pub mod power;
 pub mod progress;
 pub mod qemu;
 pub mod qmp;
+pub mod scenario;
 pub mod seed;
 pub mod shape;
 pub mod shell;

@@ -13,7 +13,7 @@ use lab::progress::Progress;
 use lab::shape::BootDevice;
 use lab::spec::Spec;
 use lab::topology::{Firmware, MACHINES_MAX, Machine};
-use lab::{bmc, console, down, files, logs, power, status, supervisor, up};
+use lab::{bmc, console, down, files, logs, power, scenario, status, supervisor, up};
 
 /// A virtual data center on one machine: leaves, control plane, boot service and machines.
 #[derive(Parser)]
@@ -36,6 +36,12 @@ struct Up {
     /// What firmware they have.
     #[arg(long, value_enum, default_value = "bios")]
     firmware: Firmware,
+    /// Play a story with assertions, in the running lab or in one that ends afterwards; may be given several times.
+    #[arg(long = "scenario", value_enum)]
+    scenarios: Vec<scenario::Name>,
+    /// Leave the lab running after the story.
+    #[arg(long)]
+    keep: bool,
 }
 
 impl Up {
@@ -61,6 +67,14 @@ enum Command {
         machine: String,
         #[arg(value_enum)]
         button: Button,
+    },
+    /// Measure power-on to waiting and allocate to phoned home.
+    Bench {
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        rounds: u8,
+        #[command(flatten)]
+        up: Up,
     },
     /// Make kernel, initrd and image, and start nothing.
     Assets,
@@ -118,6 +132,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Console { machine } => console::console(&paths, parse(&machine)?),
         Command::Logs { part } => logs::logs(&paths, part.as_deref()),
         Command::Power { machine, button } => press(&paths, parse(&machine)?, button),
+        Command::Bench { rounds, up } => {
+            enter(&paths)?;
+            scenario::measure(&paths, up.spec(), rounds, up.keep)
+        }
         Command::Assets => {
             paths.create()?;
             up::assets(&paths, &Progress::default()).map(drop)
@@ -140,13 +158,21 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 fn start(paths: &Paths, up: &Up) -> Result<()> {
+    enter(paths)?;
+    if !up.scenarios.is_empty() {
+        return scenario::play(paths, up.spec(), &up.scenarios, up.keep);
+    }
+    up::up(paths, up.spec())?;
+    status::status(paths)
+}
+
+/// Makes the lab's folder and works in it from now on.
+fn enter(paths: &Paths) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the lab makes namespaces and bridges: run it as root");
     }
     paths.create()?;
-    std::env::set_current_dir(paths.lab())?;
-    up::up(paths, up.spec())?;
-    status::status(paths)
+    Ok(std::env::set_current_dir(paths.lab())?)
 }
 
 fn parse(machine: &str) -> Result<Machine> {

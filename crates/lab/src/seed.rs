@@ -20,7 +20,7 @@ pub const LAYOUT: &str = "lab";
 /// Login of the tenant.
 pub const TENANT: &str = "lab-tenant";
 /// Owner of the machines' tokens, as the boot service's configuration names it.
-const MACHINE_USER: &str = "machine";
+pub const MACHINE_USER: &str = "machine";
 /// Parameters of the machines' kernel: emulated timers are late, and a panic ends in a reboot.
 pub const KERNEL_PARAMETERS: &str = "console=ttyS0 no_timer_check panic=1 quiet";
 /// Label with an image's digest.
@@ -152,6 +152,37 @@ fn size() -> api::Size {
         ],
         ..Default::default()
     }
+}
+
+/// Size of machines whose disk is too small for their layout.
+pub const TINY_SIZE: &str = "lab-tiny";
+
+/// Makes a size of machines with a tiny disk, and a layout for it that needs more.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_tiny(client: &Client) -> Result<()> {
+    let mut size = size();
+    TINY_SIZE.clone_into(&mut size.id);
+    if let Some(storage) = size.constraints.last_mut() {
+        (storage.min, storage.max) = (500_000_000, 700_000_000);
+    }
+    let size = admin::SizeServiceCreateRequest { size: size.into(), ..Default::default() };
+    client.admin_size().create(size).await.context("size")?;
+    let mut layout = layout();
+    TINY_SIZE.clone_into(&mut layout.id);
+    if let Some(constraints) = layout.constraints.as_option_mut() {
+        constraints.sizes = vec![TINY_SIZE.to_owned()];
+    }
+    if let Some(efi) = layout.disks[0].partitions.first_mut() {
+        efi.size = 2000;
+    }
+    let layout = admin::FilesystemServiceCreateRequest {
+        filesystem_layout: layout.into(),
+        ..Default::default()
+    };
+    client.admin_filesystem().create(layout).await.context("file system layout")?;
+    Ok(())
 }
 
 fn layout() -> api::FilesystemLayout {

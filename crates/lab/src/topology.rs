@@ -27,6 +27,8 @@ pub const IMAGE_PORT: u16 = 8081;
 pub const EXIT_ASN: u32 = 4_200_000_021;
 /// Prefixes that tenants' machines may have; the host routes them into the lab.
 pub const TENANT_PREFIXES: [&str; 2] = ["10.100.0.0/14", "10.200.0.0/16"];
+/// Somebody on the boot network who is no machine of ours; there only while a scenario needs it.
+pub const THIEF: &str = "mlab-thief";
 /// The one partition.
 pub const PARTITION: &str = "lab";
 /// The one rack.
