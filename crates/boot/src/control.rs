@@ -7,7 +7,7 @@ use client::{Client, ConnectError, ErrorCode};
 use proto::{ext, infra};
 use uuid::Uuid;
 
-use crate::identity::Claim;
+use crate::identity::{Claim, Verdict};
 use crate::mac::Mac;
 use crate::recipes::Recipe;
 
@@ -63,11 +63,11 @@ impl Control {
         }
     }
 
-    /// Asks whether a hardware address may be a machine.
+    /// Asks whether a hardware address may be a machine: it has this network card, or nobody knows its cards yet.
     ///
     /// # Errors
     /// [`Error::Refused`] when it may not.
-    pub async fn claim(&self, claim: &Claim) -> Result<(), Error> {
+    pub async fn claim(&self, claim: &Claim) -> Result<Verdict, Error> {
         let request = ext::IdentityServiceClaimRequest {
             uuid: claim.uuid.to_string(),
             partition: self.partition.clone(),
@@ -77,10 +77,7 @@ impl Control {
             ..Default::default()
         };
         let answer = in_time(self.client.identity().claim(request)).await?.into_owned();
-        if answer.unknown {
-            tracing::info!(mac = %claim.mac, uuid = %claim.uuid, port = claim.port, "a machine that never registered");
-        }
-        Ok(())
+        Ok(if answer.unknown { Verdict::New } else { Verdict::Accepted })
     }
 
     /// Records that a machine boots from the network.

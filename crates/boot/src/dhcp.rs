@@ -14,7 +14,7 @@ use crate::mac::Mac;
 use lease::{Leases, Pool};
 use request::{Kind, Request, Speaker};
 
-pub use reply::{BIOS_LOADER, CONFIG_PATH, EFI_LOADER, HTTP_LOADER, SCRIPT_PATH, Settings};
+pub use reply::{BIOS_LOADER, CONFIG_PATH, EFI_LOADER, SCRIPT_PATH, Settings};
 
 /// What the boot service knows about the machines on its network.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ pub fn answer(
     };
     match (request.kind, request.uuid()) {
         (Kind::Release, _) if outcome.done != RELEASE_OF_ANOTHER => {
-            state.identities.release(request.mac, now)
+            state.identities.release(request.mac, now);
         }
         (Kind::Discover | Kind::Request | Kind::Inform, Some(uuid)) => {
             match state.identities.see(request.mac, uuid, port, now) {

@@ -177,10 +177,7 @@ impl Opened {
             let file = file.clone();
             let mut progress = progress.clone();
             async move {
-                let end = match reaches(&mut progress, at).await? {
-                    Some(end) => end,
-                    None => return Ok(None),
-                };
+                let Some(end) = reaches(&mut progress, at).await? else { return Ok(None) };
                 let size = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
                 let chunk = tokio::task::spawn_blocking(move || read_at(&file, at, size))
                     .await

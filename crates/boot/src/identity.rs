@@ -1,7 +1,8 @@
 //! Which hardware address speaks for which machine.
 //!
-//! A machine names itself (DHCP option 97) on a network where anybody can say anything. So a name belongs to the hardware address
-//! that claimed it first, for as long as that one keeps its lease, and the control plane is asked about each new pair.
+//! A machine names itself (DHCP option 97) on a network where anybody can say anything. So the control plane is asked about each
+//! pair of hardware address and name: it knows the network cards of every machine that ever registered. The name of a machine that
+//! never did belongs to the hardware address that claimed it first, for as long as that one keeps its lease.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,15 +15,20 @@ use crate::mac::Mac;
 
 /// Claims that are remembered at most; the oldest go first.
 const MEMORY: usize = 4096;
-/// Seconds after which an accepted claim is asked about again when its machine boots again.
+/// Seconds after which the control plane is asked again about a claim that it accepted.
 const ASK_AGAIN: u64 = 30;
+/// The same for a machine that never registered: it does so any moment.
+const ASK_NEW_AGAIN: u64 = 5;
 
 /// What the control plane says about a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Not asked yet, or no answer yet.
     Unchecked,
+    /// The machine has this network card.
     Accepted,
+    /// The machine never registered, so nobody knows its network cards.
+    New,
     /// With the control plane's words.
     Refused(String),
 }
@@ -35,11 +41,31 @@ pub struct Claim {
     /// Bridge port that the address was seen at; empty when unknown.
     pub port: String,
     pub verdict: Verdict,
-    /// Until when nobody else can claim the same, in seconds since 1970. Claims of the past are remembered when
-    /// they were accepted, so that a machine boots while the control plane is away.
+    /// Since when it says so without a pause, in seconds since 1970.
+    pub since: u64,
+    /// Until when it counts. Claims of the past are remembered when they were not refused, so that a machine boots while the
+    /// control plane is away.
     pub until: u64,
     /// When the control plane answered last.
     pub checked: u64,
+}
+
+impl Claim {
+    /// Whether somebody may speak for the machine by this claim.
+    fn holds(&self) -> bool {
+        matches!(self.verdict, Verdict::Accepted | Verdict::New)
+    }
+
+    /// Whether the control plane should be asked about it.
+    #[must_use]
+    pub fn is_stale(&self, now: u64) -> bool {
+        let pause = match self.verdict {
+            Verdict::Accepted => ASK_AGAIN,
+            Verdict::New => ASK_NEW_AGAIN,
+            Verdict::Unchecked | Verdict::Refused(_) => 0,
+        };
+        self.checked + pause <= now
+    }
 }
 
 /// Two claims that cannot both be true.
@@ -54,7 +80,12 @@ pub enum Contradiction {
 impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held { uuid, by } => write!(f, "machine {uuid} is claimed by {by} already"),
+            Self::Held { uuid, by } => {
+                write!(
+                    f,
+                    "machine {uuid} is claimed by {by} already, and never registered its network cards"
+                )
+            }
             Self::Changed { uuid, from } => {
                 write!(f, "it says that it is machine {uuid}, but it is {from} already")
             }
@@ -88,17 +119,20 @@ pub enum Nobody {
 #[derive(Debug, Clone, Default)]
 pub struct Identities {
     claims: HashMap<Mac, Claim>,
-    contradictions: HashMap<Mac, (Contradiction, u64)>,
+    /// Names that hardware addresses gave while they had another one.
+    changed: HashMap<Mac, (Contradiction, u64)>,
 }
 
 impl Identities {
     /// Takes note of a hardware address that names itself, at a bridge port if that is known.
     pub fn see(&mut self, mac: Mac, uuid: Uuid, port: &str, now: u64) -> Sighting {
-        if let Some(contradiction) = self.contradiction(mac, uuid, now) {
-            self.contradictions.insert(mac, (contradiction.clone(), now + LEASE));
+        let live = self.claim(mac, now).filter(|claim| claim.holds() && claim.uuid != uuid);
+        if let Some(from) = live.map(|claim| claim.uuid) {
+            let contradiction = Contradiction::Changed { uuid, from };
+            self.changed.insert(mac, (contradiction.clone(), now + LEASE));
             return Sighting::Contradicts(contradiction);
         }
-        self.contradictions.remove(&mac);
+        self.changed.remove(&mac);
         let before = self.claims.get(&mac).filter(|claim| claim.uuid == uuid);
         let port = match before {
             Some(claim) if port.is_empty() => claim.port.clone(),
@@ -109,11 +143,11 @@ impl Identities {
             Some(claim) if claim.port == port => (claim.verdict.clone(), claim.checked),
             _ => (Verdict::Unchecked, 0),
         };
-        let ask = verdict != Verdict::Accepted || checked + ASK_AGAIN <= now;
-        let claim = Claim { mac, uuid, port, verdict, until: now + LEASE, checked };
+        let since = before.filter(|claim| claim.until > now).map_or(now, |claim| claim.since);
+        let claim = Claim { mac, uuid, port, verdict, since, until: now + LEASE, checked };
         self.claims.insert(mac, claim.clone());
         self.forget(now);
-        if ask { Sighting::Ask(claim) } else { Sighting::Known }
+        if claim.is_stale(now) { Sighting::Ask(claim) } else { Sighting::Known }
     }
 
     /// Notes the control plane's answer about a claim, unless the claim is another one by now.
@@ -139,14 +173,16 @@ impl Identities {
     /// # Errors
     /// When it is nobody, or not proven.
     pub fn machine(&self, mac: Mac, now: u64) -> Result<&Claim, Nobody> {
-        if let Some((contradiction, _)) =
-            self.contradictions.get(&mac).filter(|(_, until)| *until > now)
-        {
+        if let Some((contradiction, _)) = self.changed.get(&mac).filter(|(_, until)| *until > now) {
             return Err(Nobody::Contradicts(contradiction.clone()));
         }
         let claim = self.claim(mac, now).ok_or(Nobody::Unnamed)?;
         match &claim.verdict {
             Verdict::Accepted => Ok(claim),
+            Verdict::New => match self.earlier(claim, now) {
+                Some(by) => Err(Nobody::Contradicts(Contradiction::Held { uuid: claim.uuid, by })),
+                None => Ok(claim),
+            },
             Verdict::Refused(reason) => Err(Nobody::Refused(reason.clone())),
             Verdict::Unchecked => Err(Nobody::Unchecked),
         }
@@ -159,23 +195,26 @@ impl Identities {
     }
 
     /// The claims that are worth keeping over a restart.
-    pub fn accepted(&self) -> impl Iterator<Item = &Claim> {
-        self.claims.values().filter(|claim| claim.verdict == Verdict::Accepted)
+    pub fn kept(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.values().filter(|claim| claim.holds())
     }
 
-    fn contradiction(&self, mac: Mac, uuid: Uuid, now: u64) -> Option<Contradiction> {
-        if let Some(from) =
-            self.claim(mac, now).map(|claim| claim.uuid).filter(|from| *from != uuid)
-        {
-            return Some(Contradiction::Changed { uuid, from });
-        }
-        let holds = |claim: &&Claim| claim.uuid == uuid && claim.mac != mac && claim.until > now;
-        self.claims.values().find(holds).map(|claim| Contradiction::Held { uuid, by: claim.mac })
+    /// Who claimed the same before.
+    fn earlier(&self, claim: &Claim, now: u64) -> Option<Mac> {
+        let holds = |other: &&Claim| {
+            let before = (other.since, other.mac) < (claim.since, claim.mac);
+            other.uuid == claim.uuid
+                && other.mac != claim.mac
+                && other.until > now
+                && other.holds()
+                && before
+        };
+        self.claims.values().find(holds).map(|other| other.mac)
     }
 
     fn forget(&mut self, now: u64) {
-        self.contradictions.retain(|_, (_, until)| *until > now);
-        self.claims.retain(|_, claim| claim.until > now || claim.verdict == Verdict::Accepted);
+        self.changed.retain(|_, (_, until)| *until > now);
+        self.claims.retain(|_, claim| claim.until > now || claim.holds());
         while self.claims.len() > MEMORY {
             let Some(oldest) =
                 self.claims.values().min_by_key(|claim| claim.until).map(|claim| claim.mac)
@@ -190,7 +229,7 @@ impl Identities {
 impl FromIterator<Claim> for Identities {
     fn from_iter<T: IntoIterator<Item = Claim>>(claims: T) -> Self {
         let claims = claims.into_iter().map(|claim| (claim.mac, claim)).collect();
-        Self { claims, contradictions: HashMap::new() }
+        Self { claims, changed: HashMap::new() }
     }
 }
 
@@ -210,18 +249,27 @@ mod tests {
         }
     }
 
+    /// Sees and judges.
+    fn say(table: &mut Identities, mac: Mac, uuid: Uuid, verdict: Verdict, now: u64) {
+        let claim = ask(table.see(mac, uuid, "swp1", now));
+        table.judge(&claim, verdict, now);
+    }
+
+    fn held(by: Mac) -> Nobody {
+        Nobody::Contradicts(Contradiction::Held { uuid: ONE, by })
+    }
+
     #[test]
-    fn the_first_claim_wins_while_its_lease_lives() {
+    fn the_first_claim_of_a_new_machine_wins_while_its_lease_lives() {
         let mut table = Identities::default();
         let claim = ask(table.see(A, ONE, "swp1", 0));
         assert_eq!(table.machine(A, 1), Err(Nobody::Unchecked));
-        table.judge(&claim, Verdict::Accepted, 1);
+        table.judge(&claim, Verdict::New, 1);
         assert_eq!(table.machine(A, 1).unwrap().uuid, ONE);
         assert_eq!(table.see(A, ONE, "swp1", 2), Sighting::Known);
 
-        let held = Contradiction::Held { uuid: ONE, by: A };
-        assert_eq!(table.see(B, ONE, "swp2", 3), Sighting::Contradicts(held.clone()));
-        assert_eq!(table.machine(B, 3), Err(Nobody::Contradicts(held)));
+        say(&mut table, B, ONE, Verdict::New, 3);
+        assert_eq!(table.machine(B, 3), Err(held(A)));
         assert_eq!(table.machine(A, 3).unwrap().uuid, ONE, "the first one is not disturbed");
 
         let changed = Contradiction::Changed { uuid: TWO, from: ONE };
@@ -231,28 +279,46 @@ mod tests {
         assert!(table.machine(A, 5).is_ok());
 
         // its lease ends
-        ask(table.see(B, ONE, "swp2", 5 + LEASE));
-        assert_eq!(
-            table.see(A, ONE, "swp1", 6 + LEASE),
-            Sighting::Contradicts(Contradiction::Held { uuid: ONE, by: B })
-        );
+        say(&mut table, B, ONE, Verdict::New, 5 + LEASE);
+        assert_eq!(table.machine(B, 5 + LEASE).unwrap().uuid, ONE);
+        say(&mut table, A, ONE, Verdict::New, 6 + LEASE);
+        assert_eq!(table.machine(A, 6 + LEASE), Err(held(B)));
+    }
+
+    #[test]
+    fn all_known_cards_of_a_machine_speak_for_it() {
+        let mut table = Identities::default();
+        say(&mut table, A, ONE, Verdict::Accepted, 0);
+        say(&mut table, B, ONE, Verdict::Accepted, 1);
+        assert!(table.machine(A, 1).is_ok() && table.machine(B, 1).is_ok());
+        let stranger = Mac([2; 6]);
+        say(&mut table, stranger, ONE, Verdict::New, 2);
+        assert!(matches!(table.machine(stranger, 2), Err(Nobody::Contradicts(_))));
+    }
+
+    #[test]
+    fn a_name_that_was_never_believed_can_be_corrected() {
+        let mut table = Identities::default();
+        say(&mut table, A, ONE, Verdict::Refused("no".into()), 0);
+        say(&mut table, A, TWO, Verdict::Accepted, 1);
+        assert_eq!(table.machine(A, 1).unwrap().uuid, TWO);
     }
 
     #[test]
     fn goodbye_frees_the_name() {
         let mut table = Identities::default();
-        ask(table.see(A, ONE, "", 0));
+        say(&mut table, A, ONE, Verdict::New, 0);
         table.release(A, 1);
         assert_eq!(table.machine(A, 1), Err(Nobody::Unnamed));
-        ask(table.see(B, ONE, "", 1));
+        say(&mut table, B, ONE, Verdict::New, 1);
+        assert!(table.machine(B, 1).is_ok());
     }
 
     #[test]
     fn an_accepted_claim_is_remembered_at_its_port_only() {
         let mut table = Identities::default();
-        let claim = ask(table.see(A, ONE, "swp1", 0));
-        table.judge(&claim, Verdict::Accepted, 0);
-        let mut table: Identities = table.accepted().cloned().collect();
+        say(&mut table, A, ONE, Verdict::Accepted, 0);
+        let mut table: Identities = table.kept().cloned().collect();
         let later = 100 * LEASE;
         assert_eq!(table.machine(A, later), Err(Nobody::Unnamed));
         ask(table.see(A, ONE, "swp1", later));
@@ -274,11 +340,9 @@ mod tests {
     #[test]
     fn a_refusal_is_final_until_asked_again() {
         let mut table = Identities::default();
-        let claim = ask(table.see(A, ONE, "", 0));
-        table.judge(&claim, Verdict::Refused("no".into()), 0);
+        say(&mut table, A, ONE, Verdict::Refused("no".into()), 0);
         assert_eq!(table.machine(A, 1), Err(Nobody::Refused("no".into())));
-        let claim = ask(table.see(A, ONE, "", 2));
-        table.judge(&claim, Verdict::Accepted, 2);
+        say(&mut table, A, ONE, Verdict::Accepted, 2);
         assert!(table.machine(A, 2).is_ok());
     }
 

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dhcp::{BIOS_LOADER, EFI_LOADER, HTTP_LOADER};
+use crate::dhcp::{BIOS_LOADER, EFI_LOADER};
 
 /// Everything that is served from the directory of boot loaders.
-pub const LOADERS: [&str; 3] = [BIOS_LOADER, EFI_LOADER, HTTP_LOADER];
+pub const LOADERS: [&str; 2] = [BIOS_LOADER, EFI_LOADER];
 
 /// The path of a boot loader; none for any other name, so that no path of a client ever reaches the file system.
 #[must_use]

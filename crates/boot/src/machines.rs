@@ -235,36 +235,29 @@ impl Machines {
     async fn identify(self: &Arc<Self>, address: Ipv4Addr, wire: Wire) -> Result<Claim, Denied> {
         let mac = self.speaker(address, wire)?;
         let port = wire.port(mac).unwrap_or_default().unwrap_or_default();
-        let known = {
+        let claim = {
             let (now, mut state) = (now(), lock(&self.state));
-            // what was accepted at one port says nothing about another: look again
-            let moved = state
-                .identities
-                .claim(mac, now)
-                .filter(|claim| !port.is_empty() && claim.port != port);
-            if let Some(uuid) = moved.map(|claim| claim.uuid) {
-                tracing::warn!(%mac, %uuid, port, "a machine speaks from another port than before");
-                let _: Sighting = state.identities.see(mac, uuid, &port, now);
-            }
-            let unchecked = state
-                .identities
-                .claim(mac, now)
-                .filter(|claim| claim.verdict == Verdict::Unchecked)
-                .cloned();
-            match state.identities.machine(mac, now) {
-                Ok(claim) => Ok(claim.clone()),
-                Err(Nobody::Unchecked) => Err(unchecked.ok_or(Denied::Nobody(Nobody::Unchecked))?),
-                Err(nobody) => return Err(Denied::Nobody(nobody)),
+            let claim =
+                state.identities.claim(mac, now).cloned().ok_or(Denied::Nobody(Nobody::Unnamed))?;
+            match port.is_empty() || claim.port == port {
+                true => claim,
+                // what was accepted at one port says nothing about another: look again
+                false => {
+                    tracing::warn!(%mac, machine = %claim.uuid, before = claim.port, port, "a machine moved");
+                    match state.identities.see(mac, claim.uuid, &port, now) {
+                        Sighting::Ask(claim) => claim,
+                        _ => claim,
+                    }
+                }
             }
         };
-        let claim = match known {
-            Ok(claim) => return Ok(claim),
-            Err(unchecked) => unchecked,
-        };
-        match self.ask(&claim).await {
-            Err(Error::Away(why)) => Err(Denied::Later(why)),
-            _ => lock(&self.state).identities.machine(mac, now()).cloned().map_err(Denied::Nobody),
+        if claim.is_stale(now())
+            && let Err(Error::Away(why)) = self.ask(&claim).await
+            && claim.verdict == Verdict::Unchecked
+        {
+            return Err(Denied::Later(why));
         }
+        lock(&self.state).identities.machine(mac, now()).cloned().map_err(Denied::Nobody)
     }
 
     /// The hardware address that speaks from an IP address.
@@ -320,22 +313,26 @@ impl Machines {
     async fn ask(&self, claim: &Claim) -> Result<(), Error> {
         let answer = self.control.claim(claim).await;
         let (mac, uuid, port) = (claim.mac, claim.uuid, &claim.port);
-        let verdict = match &answer {
-            Ok(()) => Verdict::Accepted,
+        let (verdict, label) = match &answer {
+            Ok(Verdict::New) => (Verdict::New, "new"),
+            Ok(verdict) => (verdict.clone(), "accepted"),
             Err(Error::Refused(why)) => {
-                tracing::warn!(%mac, %uuid, port, why, "the control plane refuses a machine");
-                Verdict::Refused(why.clone())
+                tracing::warn!(%mac, machine = %uuid, port, why, "the control plane refuses a machine");
+                (Verdict::Refused(why.clone()), "refused")
             }
             Err(error) => {
-                let remembered = claim.verdict == Verdict::Accepted;
-                tracing::warn!(%mac, %uuid, port, %error, remembered, "a machine could not be checked");
+                let before = &claim.verdict;
+                tracing::warn!(%mac, machine = %uuid, port, %error, ?before, "a machine could not be checked");
                 count("boot_claims_total", "unanswered");
-                return answer;
+                return answer.map(drop);
             }
         };
-        count("boot_claims_total", if answer.is_ok() { "accepted" } else { "refused" });
+        if verdict != claim.verdict {
+            tracing::info!(%mac, machine = %uuid, port, verdict = label, "checked");
+        }
+        count("boot_claims_total", label);
         lock(&self.state).identities.judge(claim, verdict, now());
-        answer
+        answer.map(drop)
     }
 
     /// Tells the control plane that a machine boots, once per boot.
@@ -378,7 +375,7 @@ impl Machines {
             let state = lock(&self.state);
             Saved {
                 leases: state.leases.iter().cloned().collect(),
-                claims: state.identities.accepted().cloned().collect(),
+                claims: state.identities.kept().cloned().collect(),
                 recipes: self.recipes.all(),
             }
         };
@@ -430,17 +427,17 @@ fn report(request: &Request, port: &str, outcome: &dhcp::Outcome) {
     match &outcome.done {
         Done::Ack(address) => tracing::info!(%mac, port, %address, ?speaker, "address"),
         Done::Nak(address) => {
-            tracing::info!(%mac, port, %address, ?speaker, "this address is not its own; it has to ask for another one")
+            tracing::info!(%mac, port, %address, ?speaker, "this address is not its own; it has to ask for another one");
         }
         Done::ProxyOffer | Done::ProxyAck => {
-            tracing::info!(%mac, port, ?speaker, result, "told what to boot")
+            tracing::info!(%mac, port, ?speaker, result, "told what to boot");
         }
         Done::Decline(address) => {
-            tracing::warn!(%mac, port, %address, "somebody without a lease uses this address")
+            tracing::warn!(%mac, port, %address, "somebody without a lease uses this address");
         }
         Done::Exhausted => tracing::error!(%mac, port, "no address is left; make the pool larger"),
         Done::Ignored(reason) => {
-            tracing::debug!(%mac, port, ?speaker, kind = ?request.kind, reason, "ignored")
+            tracing::debug!(%mac, port, ?speaker, kind = ?request.kind, reason, "ignored");
         }
         _ => tracing::debug!(%mac, port, ?speaker, kind = ?request.kind, result, "DHCP"),
     }

@@ -90,6 +90,7 @@ mod tests {
                 uuid: uuid::Uuid::from_u128(1),
                 port: "swp1".into(),
                 verdict: Verdict::Accepted,
+                since: 5,
                 until: 7,
                 checked: 6,
             }],

@@ -10,10 +10,9 @@ use super::{Destination, Mode, Reply, lease::LEASE};
 
 /// Boot loader for PC BIOS.
 pub const BIOS_LOADER: &str = "undionly.kpxe";
-/// Boot loader for UEFI that uses the firmware's network driver.
+/// Boot loader for UEFI, by PXE and by HTTP boot. It uses the firmware's network driver, which works with every card that can boot,
+/// and starts seconds sooner than the loader with drivers of its own.
 pub const EFI_LOADER: &str = "snponly.efi";
-/// Boot loader for UEFI HTTP boot.
-pub const HTTP_LOADER: &str = "ipxe.efi";
 /// Path of the boot script on our HTTP server.
 pub const SCRIPT_PATH: &str = "/boot.ipxe";
 /// Path of the installer's configuration on our HTTP server.
@@ -63,7 +62,7 @@ impl Settings {
             Speaker::Ipxe => Some(self.url(SCRIPT_PATH)),
             Speaker::Bios => Some(BIOS_LOADER.to_owned()),
             Speaker::Efi => Some(EFI_LOADER.to_owned()),
-            Speaker::HttpBoot => Some(self.url(&format!("/{HTTP_LOADER}"))),
+            Speaker::HttpBoot => Some(self.url(&format!("/{EFI_LOADER}"))),
             Speaker::Installer | Speaker::Foreign(_) | Speaker::System => None,
         }
     }

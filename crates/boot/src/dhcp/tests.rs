@@ -167,20 +167,20 @@ fn firmware_gets_a_loader_for_its_kind() {
     check(
         &offer(http_boot(Packet::discover())),
         expect![[r#"
-        Offer(10.0.1.100) to Broadcast, 324 bytes
-        ciaddr 0.0.0.0 yiaddr 10.0.1.100 siaddr 10.0.1.1
-        file "http://10.0.1.1/ipxe.efi"
-          1 [255, 255, 255, 0]
-          3 [10, 0, 1, 1]
-          42 [192, 0, 2, 1]
-          51 [0, 0, 2, 88]
-          53 [2]
-          54 [10, 0, 1, 1]
-          58 [0, 0, 1, 44]
-          59 [0, 0, 2, 13]
-          60 "HTTPClient"
-          67 "http://10.0.1.1/ipxe.efi"
-    "#]],
+            Offer(10.0.1.100) to Broadcast, 327 bytes
+            ciaddr 0.0.0.0 yiaddr 10.0.1.100 siaddr 10.0.1.1
+            file "http://10.0.1.1/snponly.efi"
+              1 [255, 255, 255, 0]
+              3 [10, 0, 1, 1]
+              42 [192, 0, 2, 1]
+              51 [0, 0, 2, 88]
+              53 [2]
+              54 [10, 0, 1, 1]
+              58 [0, 0, 1, 44]
+              59 [0, 0, 2, 13]
+              60 "HTTPClient"
+              67 "http://10.0.1.1/snponly.efi"
+        "#]],
     );
     let arm =
         Packet::discover().option(60, b"PXEClient:Arch:00011:UNDI:003000").option(93, &[0, 11]);
@@ -319,14 +319,14 @@ fn beside_a_foreign_server() {
     check(
         &proxy(http_boot(Packet::discover()), Door::Dhcp),
         expect![[r#"
-        ProxyOffer to Broadcast, 300 bytes
-        ciaddr 0.0.0.0 yiaddr 0.0.0.0 siaddr 10.0.1.1 broadcast
-        file "http://10.0.1.1/ipxe.efi"
-          53 [2]
-          54 [10, 0, 1, 1]
-          60 "HTTPClient"
-          67 "http://10.0.1.1/ipxe.efi"
-    "#]],
+            ProxyOffer to Broadcast, 300 bytes
+            ciaddr 0.0.0.0 yiaddr 0.0.0.0 siaddr 10.0.1.1 broadcast
+            file "http://10.0.1.1/snponly.efi"
+              53 [2]
+              54 [10, 0, 1, 1]
+              60 "HTTPClient"
+              67 "http://10.0.1.1/snponly.efi"
+        "#]],
     );
     let quiet = proxy(Packet::discover().option(60, b"metal-installer").uuid(7), Door::Dhcp);
     assert_eq!(quiet.reply, None);

@@ -21,6 +21,8 @@ pub(crate) struct Fake {
     pub(crate) cmdline: String,
     /// UUID that is refused.
     pub(crate) refused: Mutex<Option<String>>,
+    /// Network cards of machines that registered.
+    pub(crate) cards: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -63,7 +65,8 @@ impl IdentityService for Fake {
                 "another network card holds this identity",
             ));
         }
-        Response::ok(IdentityServiceClaimResponse::default())
+        let unknown = !self.cards.lock().unwrap().iter().any(|card| card == request.mac);
+        Response::ok(IdentityServiceClaimResponse { unknown, ..Default::default() })
     }
 }
 

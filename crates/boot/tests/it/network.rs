@@ -134,8 +134,16 @@ fn nobody_gets_the_configuration_of_another_machine() {
     let (status, text) = other.text("/config");
     assert_eq!(status, 403);
     assert!(text.contains("another network card holds this identity"), "{text}");
+
+    // the second card of a machine that registered
+    let second = Machine::new(&world, 4);
+    second.dhcp(7, &INSTALLER);
+    assert_eq!(second.text("/config").0, 403);
+    world.fake.cards.lock().unwrap().push("52:54:00:00:01:04".to_owned());
+    second.dhcp(7, &INSTALLER);
+    eventually("the second card speaks for the machine too", || second.text("/config").0 == 200);
     let asked = world.fake.asked.lock().unwrap().clone();
-    assert_eq!(asked.iter().filter(|asked| asked.starts_with("token")).count(), 1, "{asked:?}");
+    assert_eq!(asked.iter().filter(|asked| asked.starts_with("token")).count(), 2, "{asked:?}");
 }
 
 #[test]
