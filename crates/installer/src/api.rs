@@ -256,8 +256,7 @@ impl Api {
                 },
                 Err(_) => {
                     let event = MachineProvisioningEvent {
-                        event: MachineProvisioningEventType::MACHINE_PROVISIONING_EVENT_TYPE_ALIVE
-                            .into(),
+                        event: MachineProvisioningEventType::Alive.into(),
                         ..Default::default()
                     };
                     let request = BootServiceSendEventRequest {

@@ -192,9 +192,9 @@ fn inventory(disks: &[DiskFact]) -> String {
 
 fn kind(wanted: Option<GPTType>) -> Kind {
     match wanted {
-        Some(GPTType::GPT_TYPE_BOOT) => Kind::Boot,
-        Some(GPTType::GPT_TYPE_LINUX_RAID) => Kind::Raid,
-        Some(GPTType::GPT_TYPE_LINUX_LVM) => Kind::Lvm,
+        Some(GPTType::Boot) => Kind::Boot,
+        Some(GPTType::LinuxRaid) => Kind::Raid,
+        Some(GPTType::LinuxLvm) => Kind::Lvm,
         _ => Kind::Linux,
     }
 }
@@ -217,27 +217,27 @@ fn filesystems(
         let label = fs.label.clone().unwrap_or_default();
         let mut source = format!("UUID={uuid}");
         let kind = match format {
-            Format::FORMAT_EXT3 | Format::FORMAT_EXT4 => {
-                let kind = if format == Format::FORMAT_EXT4 { "ext4" } else { "ext3" };
+            Format::Ext3 | Format::Ext4 => {
+                let kind = if format == Format::Ext4 { "ext4" } else { "ext3" };
                 make.push(Make::Program(mke2fs(kind, fs, &label, uuid)));
                 kind
             }
-            Format::FORMAT_VFAT => {
+            Format::Vfat => {
                 let serial = uuid.as_fields().0;
                 source = format!("UUID={:04X}-{:04X}", serial >> 16, serial & 0xffff);
                 make.push(Make::Program(mkfs_vfat(fs, &label, serial)));
                 "vfat"
             }
-            Format::FORMAT_SWAP => {
+            Format::Swap => {
                 make.push(Make::Swap { device: fs.device.clone(), uuid, label });
                 "swap"
             }
-            Format::FORMAT_TMPFS => {
+            Format::Tmpfs => {
                 source = "tmpfs".into();
                 "tmpfs"
             }
-            Format::FORMAT_NONE => continue,
-            Format::FORMAT_UNSPECIFIED => {
+            Format::None => continue,
+            Format::Unspecified => {
                 return Err(format!(
                     "the layout {} does not say how {} is formatted",
                     layout.id, fs.device
@@ -274,7 +274,7 @@ fn depth(path: &str) -> usize {
 /// Tables and journal are written lazily by the installed system: the wipe has made the disk zero.
 fn mke2fs(kind: &str, fs: &proto::api::Filesystem, label: &str, uuid: Uuid) -> Vec<String> {
     let mut words: Vec<String> = ["/sbin/mke2fs", "-t", kind].map(Into::into).into();
-    words.extend(fs.create_options.iter().cloned());
+    words.extend(create_options(fs));
     words.extend(["-F", "-q", "-U", &uuid.to_string()].map(Into::into));
     if !fs.create_options.iter().any(|option| option.starts_with("-E")) {
         words.extend(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"].map(Into::into));
@@ -286,9 +286,14 @@ fn mke2fs(kind: &str, fs: &proto::api::Filesystem, label: &str, uuid: Uuid) -> V
     words
 }
 
+/// Each one is a word; catalogues also hold an option and its value in one.
+fn create_options(fs: &proto::api::Filesystem) -> impl Iterator<Item = String> {
+    fs.create_options.iter().flat_map(|option| option.split_whitespace()).map(str::to_owned)
+}
+
 fn mkfs_vfat(fs: &proto::api::Filesystem, label: &str, serial: u32) -> Vec<String> {
     let mut words = vec!["/sbin/mkfs.vfat".to_owned()];
-    words.extend(fs.create_options.iter().cloned());
+    words.extend(create_options(fs));
     words.extend(["-i".into(), format!("{serial:08x}")]);
     if !label.is_empty() {
         words.extend(["-n".into(), label.into()]);
@@ -306,8 +311,8 @@ fn root(layout: &FilesystemLayout, partitions: &BTreeMap<String, Uuid>) -> Resul
         return Err(format!("the layout {} has no file system labelled root at /", layout.id));
     };
     let kind = match fs.format.as_known() {
-        Some(Format::FORMAT_EXT4) => "ext4",
-        Some(Format::FORMAT_EXT3) => "ext3",
+        Some(Format::Ext4) => "ext4",
+        Some(Format::Ext3) => "ext3",
         _ => {
             return Err(format!(
                 "the layout {} wants a root that is neither ext4 nor ext3",
@@ -326,8 +331,8 @@ fn assemble(layout: &FilesystemLayout) -> Result<Vec<Vec<String>>, String> {
     let mut commands = Vec::new();
     for raid in &layout.raid {
         let (level, clean) = match raid.level.as_known() {
-            Some(RaidLevel::RAID_LEVEL_0) => ("0", true),
-            Some(RaidLevel::RAID_LEVEL_1) => ("1", true),
+            Some(RaidLevel::RaidLevel0) => ("0", true),
+            Some(RaidLevel::RaidLevel1) => ("1", true),
             _ => {
                 return Err(format!(
                     "the layout {} has an unknown level for {}",
@@ -384,10 +389,10 @@ fn assemble(layout: &FilesystemLayout) -> Result<Vec<Vec<String>>, String> {
         });
         words.extend(match volume.lvm_type.as_known() {
             // with one device there is nothing to spread over
-            Some(LVMType::LVM_TYPE_STRIPED) if members > 1 => {
+            Some(LVMType::Striped) if members > 1 => {
                 vec!["--type".into(), "striped".into(), "--stripes".into(), members.to_string()]
             }
-            Some(LVMType::LVM_TYPE_RAID1) if members > 1 => {
+            Some(LVMType::Raid1) if members > 1 => {
                 ["--type", "raid1", "--mirrors", "1", "--nosync"].map(Into::into).into()
             }
             _ => Vec::new(),

@@ -84,7 +84,9 @@ fn frr_lines(text: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(text, "!")?;
     for index in links.clone() {
         writeln!(text, "interface lan{index}")?;
-        writeln!(text, " ipv6 nd ra-interval 6")?;
+        // an unnumbered neighbour knows the other end by its advertisement: nobody should wait for it
+        writeln!(text, " ipv6 nd ra-interval 1")?;
+        writeln!(text, " ipv6 nd ra-lifetime 0")?;
         writeln!(text, " no ipv6 nd suppress-ra")?;
         writeln!(text, "exit")?;
         writeln!(text, "!")?;
@@ -96,6 +98,7 @@ fn frr_lines(text: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(text, " neighbor TOR peer-group")?;
     writeln!(text, " neighbor TOR remote-as external")?;
     writeln!(text, " neighbor TOR timers 2 8")?;
+    writeln!(text, " neighbor TOR timers connect 1")?;
     for index in links {
         writeln!(text, " neighbor lan{index} interface peer-group TOR")?;
     }
@@ -223,12 +226,14 @@ mod tests {
             service integrated-vtysh-config
             !
             interface lan0
-             ipv6 nd ra-interval 6
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
              no ipv6 nd suppress-ra
             exit
             !
             interface lan1
-             ipv6 nd ra-interval 6
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
              no ipv6 nd suppress-ra
             exit
             !
@@ -239,6 +244,7 @@ mod tests {
              neighbor TOR peer-group
              neighbor TOR remote-as external
              neighbor TOR timers 2 8
+             neighbor TOR timers connect 1
              neighbor lan0 interface peer-group TOR
              neighbor lan1 interface peer-group TOR
              neighbor LOCAL peer-group

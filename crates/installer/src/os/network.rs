@@ -16,9 +16,7 @@ const MTU: u32 = 9000;
 /// # Errors
 /// When the API sent something that is no address, or wants a firewall.
 pub fn addresses(allocation: &MachineAllocation) -> Result<Vec<IpAddr>, String> {
-    if allocation.allocation_type.as_known()
-        == Some(MachineAllocationType::MACHINE_ALLOCATION_TYPE_FIREWALL)
-    {
+    if allocation.allocation_type.as_known() == Some(MachineAllocationType::Firewall) {
         return Err("this installer does not configure firewalls".into());
     }
     let mut networks: Vec<_> =
@@ -39,18 +37,14 @@ pub fn addresses(allocation: &MachineAllocation) -> Result<Vec<IpAddr>, String> 
 fn carries(network: &MachineNetwork) -> bool {
     matches!(
         network.network_type.as_known(),
-        Some(
-            NetworkType::NETWORK_TYPE_CHILD
-                | NetworkType::NETWORK_TYPE_CHILD_SHARED
-                | NetworkType::NETWORK_TYPE_EXTERNAL
-        )
+        Some(NetworkType::Child | NetworkType::ChildShared | NetworkType::External)
     )
 }
 
 fn is_primary(network: &MachineNetwork, allocation: &MachineAllocation) -> bool {
     let private = matches!(
         network.network_type.as_known(),
-        Some(NetworkType::NETWORK_TYPE_CHILD | NetworkType::NETWORK_TYPE_CHILD_SHARED)
+        Some(NetworkType::Child | NetworkType::ChildShared)
     );
     private && network.project.as_deref() == Some(allocation.project.as_str())
 }

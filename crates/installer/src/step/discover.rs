@@ -52,10 +52,7 @@ pub fn discover() -> Result<Context, Failure> {
     }
     let api = Api::new(&config, &uuid, &network).map_err(Failure::of("network"))?;
     let reporter = Reporter::start(&api);
-    reporter.event(
-        Event::MACHINE_PROVISIONING_EVENT_TYPE_PREPARING,
-        format!("metal-installer {version}"),
-    );
+    reporter.event(Event::Preparing, format!("metal-installer {version}"));
     let first =
         network.leases().first().map(|(nic, lease)| format!("{} by {}", lease.address, nic.name));
     reporter.finished("network", began, clock.elapsed(), &first.unwrap_or_default());

@@ -48,7 +48,7 @@ impl From<Failure> for Attempt {
 /// When it cannot be installed, after as many attempts as make sense.
 pub fn install(context: &Context, allocation: &MachineAllocation) -> Result<Infallible, Failure> {
     let image = wanted_image(allocation)?;
-    context.reporter.event(Event::MACHINE_PROVISIONING_EVENT_TYPE_INSTALLING, image.id.clone());
+    context.reporter.event(Event::Installing, image.id.clone());
     say(&format!("install   {} as {}", image.id, allocation.hostname));
     let mut attempt = 0;
     loop {
@@ -114,8 +114,7 @@ fn once(
         .map_err(Failure::of("sync"))?;
 
     // as soon as the API knows, the leaves take the machine out of the boot network: everything else is told before
-    reporter
-        .event(Event::MACHINE_PROVISIONING_EVENT_TYPE_BOOTING_NEW_KERNEL, kernel.version.clone());
+    reporter.event(Event::BootingNewKernel, kernel.version.clone());
     let _ = reporter.flush(Duration::from_secs(5));
     context.api.installed(&identity.password, PATIENCE).map_err(Failure::of("report"))?;
     let marker = marker::Marker {

@@ -20,7 +20,7 @@ pub fn prepare(context: &Context) -> Result<MachineAllocation, Failure> {
             Err(Failure { phase: "wipe", reason: "it ended in a panic".into() })
         })
     })?;
-    context.reporter.event(Event::MACHINE_PROVISIONING_EVENT_TYPE_WAITING, "");
+    context.reporter.event(Event::Waiting, "");
     shout(&[&format!("{} is ready and waits to be allocated", context.uuid)]);
     Ok(context.api.wait())
 }

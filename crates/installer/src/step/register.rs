@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Registers, for as long as it takes: a refused machine is visible, and goes on when its cabling or the catalogue of
 /// the operator was put right.
 pub fn register(context: &Context) {
-    context.reporter.event(Event::MACHINE_PROVISIONING_EVENT_TYPE_REGISTERING, "");
+    context.reporter.event(Event::Registering, "");
     discover::wait_for_disks(&context.roots);
     let _ = context.reporter.phase("listen", || Ok::<_, ()>(((), listen(context))));
     let mut refusal = String::new();

@@ -36,9 +36,7 @@ pub fn resume(context: &Context, allocation: &MachineAllocation) {
     match (ready, unmounted) {
         (Some(marker), Ok(())) => {
             let message = format!("starting what was installed {}", marker.installed);
-            context
-                .reporter
-                .event(Event::MACHINE_PROVISIONING_EVENT_TYPE_BOOTING_NEW_KERNEL, message);
+            context.reporter.event(Event::BootingNewKernel, message);
             start(context);
         }
         (Some(_), Err(error)) => {
