@@ -2,7 +2,7 @@
 
 mod allocate;
 mod elect;
-mod issue;
+pub(crate) mod issue;
 mod networks;
 mod operate;
 pub(crate) mod query;

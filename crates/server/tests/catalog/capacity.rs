@@ -91,6 +91,7 @@ fn capacity_counts_machines_and_what_is_kept_for_others() {
         assert_eq!(all[1].get("machineSizeCapacities"), None);
         let expected = json!({
             "size": "c1-small", "total": "3", "phonedHome": "1", "waiting": "2", "allocated": "1", "allocatable": "2",
+            "faulty": "3", "faultyMachines": [id(1), id(2), id(3)],
             "free": "1", "reservations": "2", "usedReservations": "1", "remainingReservations": "1",
         });
         assert_eq!(all[0]["machineSizeCapacities"], json!([expected]));

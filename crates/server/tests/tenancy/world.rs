@@ -1,4 +1,5 @@
 //! A server in this process and people who call it.
+#![allow(dead_code, reason = "shared by test programs of which none needs all of it")]
 
 use std::io::Read as _;
 use std::process::Command;
@@ -52,9 +53,14 @@ pub(crate) fn on_both(test: impl Fn(&World)) {
 
 /// Runs a test on a fresh server on SQLite, for what does not depend on the engine.
 pub(crate) fn on_sqlite(test: impl Fn(&World)) {
+    on_sqlite_with(|_| {}, test);
+}
+
+/// As [`on_sqlite`], with a server that is configured differently.
+pub(crate) fn on_sqlite_with(change: impl Fn(&mut server::Config), test: impl Fn(&World)) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let url = format!("sqlite:{}", folder.path().join("test.db").display());
-    test(&World::start(&url, Ground::Folder { _folder: folder }));
+    test(&World::start_with(&url, Ground::Folder { _folder: folder }, change));
 }
 
 fn postgres_database() -> (String, Ground) {
@@ -85,12 +91,16 @@ pub(crate) fn code(answer: &Answer) -> &str {
 
 impl World {
     fn start(url: &str, ground: Ground) -> Self {
+        Self::start_with(url, ground, |_| {})
+    }
+
+    fn start_with(url: &str, ground: Ground, change: impl Fn(&mut server::Config)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("runtime");
-        let config = server::Config {
+        let mut config = server::Config {
             listen: "127.0.0.1:0".to_owned(),
             database: url.to_owned(),
             issuer: ISSUER.to_owned(),
@@ -98,6 +108,7 @@ impl World {
             rate: server::rate::Config { token_per_minute: 0, address_per_minute: 0 },
             ..server::Config::default()
         };
+        change(&mut config);
         let running = runtime.block_on(server::start(config)).expect("server");
         let db = runtime.block_on(Db::open(url)).expect("database");
         let agent = ureq::Agent::config_builder()
@@ -107,6 +118,11 @@ impl World {
             .into();
         let base = format!("http://{}", running.address);
         Self { runtime, db, base, agent, running: Some(running), _ground: ground }
+    }
+
+    /// Where the server answers.
+    pub(crate) fn url(&self) -> &str {
+        &self.base
     }
 
     /// Calls a method, for instance `api.v2.TenantService/Get`; an empty token is none.

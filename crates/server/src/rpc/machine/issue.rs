@@ -35,7 +35,7 @@ struct Found {
     details: String,
 }
 
-pub(super) async fn issues(
+pub(crate) async fn issues(
     call: &Call,
     request: admin::MachineServiceIssuesRequest,
 ) -> Result<admin::MachineServiceIssuesResponse, Error> {

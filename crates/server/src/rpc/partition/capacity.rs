@@ -8,6 +8,7 @@ use store::Tx;
 use store::event::Events;
 
 use super::KIND;
+use crate::rpc::machine::issue;
 use crate::rpc::{Call, Error, entity, size_reservation};
 
 /// Name of the size of machines that fit none or several.
@@ -17,6 +18,8 @@ pub(super) async fn capacity(
     call: &Call,
     request: admin::PartitionServiceCapacityRequest,
 ) -> Result<admin::PartitionServiceCapacityResponse, Error> {
+    // before the transaction: who holds one and waits for another can wait for ever
+    let faulty = faulty(call).await?;
     let mut tx = call.read().await?;
     if let Some(id) = &request.id {
         super::get(&mut tx, id).await?;
@@ -34,7 +37,8 @@ pub(super) async fn capacity(
         let select = store::machine::TABLE.select().eq("partition", partition.id.as_str());
         for machine in entity::list::<api::Machine>(&mut tx, select).await? {
             let events = events.get(&machine.uuid);
-            machines.push(counted(&machine, events, waiting.contains(&machine.uuid))?);
+            let (waits, faulty) = (waiting.contains(&machine.uuid), faulty.contains(&machine.uuid));
+            machines.push(counted(&machine, events, waits, faulty)?);
         }
         machines.retain(|machine| request.size.as_ref().is_none_or(|size| machine.size == *size));
         let reserved = reserved(&mut tx, &partition.id, &machines).await?;
@@ -68,6 +72,7 @@ fn counted(
     machine: &api::Machine,
     events: Option<&Events>,
     waiting: bool,
+    faulty: bool,
 ) -> Result<Machine, Error> {
     use api::MachineProvisioningEventType as Event;
     let recent: api::MachineRecentProvisioningEvents = match events {
@@ -97,17 +102,19 @@ fn counted(
         project: allocated.then(|| machine.allocation.project.clone()),
         doing,
         electable: !allocated && waiting && alive && !held,
-        faulty: faulty(events, allocated, doing),
+        faulty,
     })
 }
 
-/// Whether something is wrong that an operator should look at.
-fn faulty(events: Option<&Events>, allocated: bool, doing: Doing) -> bool {
-    let Some(events) = events else { return true };
-    events.liveliness != api::MachineLiveliness::Alive as i64
-        || events.failed_reclaim
-        || (!allocated && doing == Doing::PhonedHome)
-        || (events.crash_loop && doing != Doing::Waiting)
+/// Ids of the machines with an issue that is more than an unexpected last event.
+async fn faulty(call: &Call) -> Result<BTreeSet<String>, Error> {
+    let query = api::MachineIssuesQuery {
+        omit: vec![api::MachineIssueType::LastEventError.into()],
+        ..Default::default()
+    };
+    let request = admin::MachineServiceIssuesRequest { query: query.into(), ..Default::default() };
+    let answer = issue::issues(call, request).await?;
+    Ok(answer.issues.into_iter().map(|machine| machine.uuid).collect())
 }
 
 fn answer(size: String, counted: model::partition::Capacity) -> admin::MachineSizeCapacity {

@@ -1,0 +1,301 @@
+//! The audit log and the rate limits, over the wire.
+
+use std::time::Duration;
+
+use proto::api;
+use serde_json::{Value, json};
+use world::{World, column, on_both, on_sqlite, on_sqlite_with, text};
+
+#[path = "../../store/tests/it/postgres.rs"]
+mod postgres;
+// shared with other suites, of which each uses a part
+#[allow(dead_code)]
+#[path = "tenancy/world.rs"]
+mod world;
+
+const LIST: &str = "admin.v2.AuditService/List";
+
+/// Entries of a query as `phase user tenant method code`, one per line, without the admin's own looking.
+fn log(world: &World, admin: &str, query: Value) -> String {
+    traces(world, admin, query).iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn traces(world: &World, admin: &str, query: Value) -> Vec<Value> {
+    let answer = world.ok(admin, LIST, json!({"query": query}));
+    let traces = answer["traces"].as_array().cloned().unwrap_or_default();
+    traces.into_iter().filter(|trace| !text(&trace["method"]).contains("AuditService")).collect()
+}
+
+fn line(trace: &Value) -> String {
+    let word =
+        |name: &str| trace[name].as_str().filter(|w| !w.is_empty()).unwrap_or("-").to_owned();
+    let phase = word("phase").replace("AUDIT_PHASE_", "").to_lowercase();
+    let method = word("method").rsplit_once(".v2.").map_or_else(String::new, |(_, m)| m.to_owned());
+    let code = trace["resultCode"].as_i64().map_or_else(String::new, |code| format!(" {code}"));
+    format!("{phase} {} {} {method}{code}", word("user"), word("tenant"))
+}
+
+#[test]
+fn every_call_that_counts_leaves_two_entries_also_when_it_is_refused() {
+    on_both(|world| {
+        let (admin, alice, bob) = (world.admin(), world.login("alice"), world.login("bob"));
+        let project = world.project(&alice, "alice", "ours");
+        world.ok("", "api.v2.VersionService/Get", json!({}));
+        world.ok(&alice, "api.v2.ProjectService/Get", json!({"project": project}));
+        world.expect(
+            "permission_denied",
+            &bob,
+            "api.v2.ProjectService/Delete",
+            json!({"project": project}),
+        );
+        world.expect("unauthenticated", "", "admin.v2.ImageService/Usage", json!({}));
+        world.expect("unauthenticated", "nonsense", "admin.v2.ImageService/Usage", json!({}));
+        world.expect(
+            "invalid_argument",
+            &admin,
+            "admin.v2.PartitionService/Create",
+            json!({"partition": {"id": "x"}}),
+        );
+        world.expect(
+            "permission_denied",
+            &bob,
+            "infra.v2.BootService/Boot",
+            json!({"mac": "aa:aa:aa:aa:aa:aa", "partition": "fra-1"}),
+        );
+        assert_eq!(
+            log(world, &admin, json!({})),
+            "request alice alice ProjectService/Create\n\
+             response alice alice ProjectService/Create 0\n\
+             request bob alice ProjectService/Delete\n\
+             response bob alice ProjectService/Delete 7\n\
+             request - - ImageService/Usage\n\
+             response - - ImageService/Usage 16\n\
+             request - - ImageService/Usage\n\
+             response - - ImageService/Usage 16\n\
+             request operator - PartitionService/Create\n\
+             response operator - PartitionService/Create 3\n\
+             request bob - BootService/Boot\n\
+             response bob - BootService/Boot 7"
+        );
+        let refused =
+            traces(world, &admin, json!({"resultCode": 7, "user": "bob", "project": project}));
+        assert_eq!(refused.len(), 1);
+        assert!(text(&refused[0]["body"]).contains("\"permission_denied\""), "{refused:?}");
+        assert_eq!(refused[0]["sourceIp"], "127.0.0.1");
+        let uuid = text(&refused[0]["uuid"]);
+        let get = |request| world.ok(&admin, "admin.v2.AuditService/Get", request)["trace"].clone();
+        assert_eq!(get(json!({"uuid": uuid}))["phase"], "AUDIT_PHASE_REQUEST");
+        assert_eq!(get(json!({"uuid": uuid, "phase": "AUDIT_PHASE_RESPONSE"})), refused[0]);
+    });
+}
+
+#[test]
+fn a_stream_is_recorded_when_it_is_opened() {
+    on_sqlite(|world| {
+        let (admin, alice) = (world.admin(), world.login("alice"));
+        let path = "/metalstack.infra.v2.BootService/Wait";
+        let request = json!({"uuid": "00000000-0000-4000-8000-000000000001"});
+        let answer = world.open_stream(&alice, path, &request);
+        assert_eq!(answer.expect_err("refused").0, "permission_denied");
+        assert_eq!(
+            log(world, &admin, json!({"method": "wait"})),
+            "request alice - BootService/Wait\nresponse alice - BootService/Wait 7"
+        );
+    });
+}
+
+#[test]
+fn secrets_do_not_get_into_the_log() {
+    on_both(|world| {
+        let (admin, alice, bob) = (world.admin(), world.login("alice"), world.login("bob"));
+        let permission = json!({"expires": "3600s", "description": "ci",
+            "permissions": [{"subject": "alice", "methods": ["/metalstack.api.v2.ProjectService/List"]}]});
+        let token = world.ok(&alice, "api.v2.TokenService/Create", permission);
+        let project = world.project(&alice, "alice", "ours");
+        let invite = world.ok(
+            &alice,
+            "api.v2.ProjectService/Invite",
+            json!({"project": project, "role": "PROJECT_ROLE_VIEWER"}),
+        );
+        let secret = text(&invite["invite"]["secret"]);
+        world.ok(&bob, "api.v2.ProjectService/InviteAccept", json!({"secret": secret}));
+
+        let everything = world.ok(&admin, LIST, json!({})).to_string();
+        for hidden in [text(&token["secret"]), secret] {
+            assert!(hidden.len() > 8 && !everything.contains(&hidden), "{hidden}");
+        }
+        assert!(everything.contains("(redacted)"));
+        assert!(everything.contains("TokenService/Create"));
+    });
+}
+
+#[test]
+fn an_owner_sees_their_tenant_only() {
+    on_both(|world| {
+        let (alice, bob) = (world.login("alice"), world.login("bob"));
+        world.project(&alice, "alice", "ours");
+        world.project(&bob, "bob", "theirs");
+        let list = |token: &str, login: &str| {
+            world.call(token, "api.v2.AuditService/List", json!({"login": login}))
+        };
+        let ours = list(&alice, "alice").expect("allowed");
+        let ours = ours["traces"].as_array().expect("a list").clone();
+        assert_eq!(ours.len(), 2, "{ours:?}");
+        assert!(ours.iter().all(|trace| trace["tenant"] == "alice"));
+        assert_eq!(list(&bob, "alice").expect_err("refused").0, "permission_denied");
+
+        let get = "api.v2.AuditService/Get";
+        let uuid = text(&ours[0]["uuid"]);
+        world.ok(&alice, get, json!({"login": "alice", "uuid": uuid}));
+        world.expect("not_found", &bob, get, json!({"login": "bob", "uuid": uuid}));
+    });
+}
+
+#[test]
+fn a_query_filters_and_keeps_the_newest() {
+    on_both(|world| {
+        let (admin, alice) = (world.admin(), world.login("alice"));
+        for name in ["first_100%", "second", "third"] {
+            world.project(&alice, "alice", name);
+        }
+        let names = |query: Value| {
+            traces(world, &admin, query)
+                .iter()
+                .map(|trace| {
+                    let body: Value = serde_json::from_str(&text(&trace["body"])).expect("JSON");
+                    let project = body.get("project").unwrap_or(&body);
+                    text(&project["name"])
+                })
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let requests = "AUDIT_PHASE_REQUEST";
+        assert_eq!(names(json!({"phase": requests})), "first_100% second third");
+        assert_eq!(
+            names(json!({"method": "PROJECTservice/cre", "phase": requests})),
+            "first_100% second third"
+        );
+        assert_eq!(names(json!({"body": "SECOND name", "phase": requests})), "second");
+        assert_eq!(names(json!({"body": "100%", "phase": requests})), "first_100%", "no wildcard");
+        assert_eq!(names(json!({"body": "first-100", "phase": requests})), "", "no wildcard");
+        assert_eq!(names(json!({"user": "nobody"})), "");
+        assert_eq!(names(json!({"sourceIp": "192.0.2.1"})), "");
+        assert_eq!(names(json!({"method": "ProjectService", "limit": 1})), "third");
+        assert_eq!(
+            names(json!({"resultCode": 0, "method": "ProjectService", "limit": 2})),
+            "second third",
+            "the newest, oldest first"
+        );
+        assert_eq!(names(json!({"to": "2020-01-01T00:00:00Z"})), "");
+        world.expect(
+            "invalid_argument",
+            &admin,
+            LIST,
+            json!({"query": {"from": "2030-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"}}),
+        );
+        world.expect("invalid_argument", &admin, LIST, json!({"query": {"limit": 1001}}));
+        world.expect(
+            "not_found",
+            &admin,
+            "admin.v2.AuditService/Get",
+            json!({"uuid": "00000000-0000-4000-8000-000000000001"}),
+        );
+    });
+}
+
+/// Starts a server on a database, makes a recorded call that nobody looks up, and stops the server.
+async fn one_refused_call(database: &str, retention: Duration) {
+    let config = server::Config {
+        listen: "127.0.0.1:0".to_owned(),
+        database: database.to_owned(),
+        audit: server::audit::Config { retention },
+        ..server::Config::default()
+    };
+    let running = server::start(config).await.expect("server");
+    let url = format!("http://{}/metalstack.admin.v2.ImageService/Usage", running.address);
+    let called = tokio::task::spawn_blocking(move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let answer = agent.post(url).header("content-type", "application/json").send("{}");
+        answer.expect("an answer").status().as_u16()
+    });
+    assert_eq!(called.await.expect("a thread"), 401);
+    running.stop().await.expect("stops");
+}
+
+async fn entries(database: &str) -> usize {
+    let db = store::Db::open(database).await.expect("database");
+    let mut tx = db.begin_read().await.expect("begin");
+    let query = store::audit::Query { limit: 100, ..Default::default() };
+    store::audit::find(&mut tx, &query).await.expect("entries").len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_survives_a_stop_and_ages_away() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let database = format!("sqlite:{}", folder.path().join("test.db").display());
+    one_refused_call(&database, Duration::from_secs(3600)).await;
+    assert_eq!(entries(&database).await, 2);
+    one_refused_call(&database, Duration::from_secs(3600)).await;
+    assert_eq!(entries(&database).await, 4);
+    // what is older than nothing is removed when the writer starts
+    one_refused_call(&database, Duration::ZERO).await;
+    assert_eq!(entries(&database).await, 2);
+}
+
+#[test]
+fn who_calls_too_often_is_told_to_wait() {
+    let limits = |config: &mut server::Config| {
+        config.rate = server::rate::Config { token_per_minute: 6, address_per_minute: 3 };
+    };
+    on_sqlite_with(limits, |world| {
+        let calls = |token: &str, method: &str| {
+            let answers: Vec<_> = (0..16).map(|_| world.call(token, method, json!({}))).collect();
+            let refused = answers.iter().filter(|a| world::code(a) == "resource_exhausted").count();
+            assert!(
+                answers.iter().all(|a| matches!(world::code(a), "ok" | "resource_exhausted")),
+                "{answers:?}"
+            );
+            16 - refused
+        };
+        // a new minute may begin in between, so that at most twice as many pass
+        let about = |passed: usize, limit: usize| {
+            assert!((limit..=2 * limit).contains(&passed), "{passed} passed, the limit is {limit}");
+        };
+        about(calls("", "api.v2.VersionService/Get"), 3);
+        about(calls(&world.login("alice"), "api.v2.UserService/Get"), 6);
+        about(calls(&world.login("bob"), "api.v2.UserService/Get"), 6);
+        assert_eq!(
+            calls(&world.admin(), "api.v2.UserService/Get"),
+            16,
+            "operators are not limited"
+        );
+        assert_eq!(calls(&world.admin(), "admin.v2.ImageService/Usage"), 16);
+        let (_, message) = (0..20)
+            .find_map(|_| world.call("", "api.v2.VersionService/Get", json!({})).err())
+            .expect("too often");
+        assert!(message.contains("limit: 3") && message.contains("try again in"), "{message}");
+    });
+}
+
+#[test]
+fn agents_are_not_limited() {
+    let limits = |config: &mut server::Config| {
+        config.rate = server::rate::Config { token_per_minute: 2, address_per_minute: 2 };
+    };
+    on_sqlite_with(limits, |world| {
+        let agent = world.token(api::Token {
+            user: "agent".to_owned(),
+            token_type: api::TokenType::Api.into(),
+            infra_role: Some(api::InfraRole::Editor.into()),
+            ..Default::default()
+        });
+        let ping = json!({"type": "COMPONENT_TYPE_METAL_CORE", "identifier": "leaf01",
+            "startedAt": "2025-01-01T00:00:00Z", "interval": "60s"});
+        for _ in 0..8 {
+            world.ok(&agent, "infra.v2.ComponentService/Ping", ping.clone());
+        }
+        let list = world.ok(&world.admin(), "admin.v2.ComponentService/List", json!({}));
+        assert_eq!(column(&list["components"], "identifier"), "leaf01");
+    });
+}
