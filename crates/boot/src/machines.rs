@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::control::{Control, Error};
-use crate::dhcp::request::Request;
+use crate::dhcp::request::{Request, Speaker};
 use crate::dhcp::{self, CONFIG_PATH, Done, Door, Mode, Reply, SCRIPT_PATH, Settings, State};
 use crate::files::Files;
 use crate::identity::{Claim, Nobody, Sighting, Verdict};
@@ -150,6 +150,13 @@ impl Machines {
         report(&request, &port, &outcome);
         if let Some(claim) = outcome.ask {
             self.ask_aside(claim);
+        }
+        // iPXE comes for its script in a moment
+        if request.speaker() == Speaker::Ipxe
+            && matches!(outcome.done, Done::Ack(_) | Done::ProxyOffer)
+        {
+            let (machines, mac) = (self.clone(), request.mac);
+            tokio::spawn(async move { machines.recipe(mac).await });
         }
         outcome.reply
     }

@@ -1,7 +1,8 @@
 //! What survives a restart: leases, accepted claims and what machines boot. One small file, replaced as a whole.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made.
     pub fn new(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        // URLs may hold what not everybody should read
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         Ok(Self { path: directory.join("machines.json") })
     }
 

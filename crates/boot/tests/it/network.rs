@@ -180,3 +180,19 @@ fn machines_boot_while_the_control_plane_is_away() {
     assert!(world.log().contains("asking again every few seconds"));
     world.logged("the control plane answers again");
 }
+
+#[test]
+fn a_bridge_that_is_made_anew_is_served_again() {
+    if !possible() {
+        return;
+    }
+    let world = world();
+    world.start();
+    world.ip("link delete boot");
+    world.logged("waiting for the boot interface");
+    world.make_bridge();
+    eventually("it serves again", || world.log().matches("serving").count() == 2);
+    let machine = Machine::new(&world, 1);
+    machine.dhcp(7, &INSTALLER);
+    assert_eq!(machine.text("/config").0, 200);
+}

@@ -90,16 +90,20 @@ impl World {
             boot: Mutex::default(),
             foreign: Mutex::default(),
         };
-        world.ip("link add boot type bridge stp_state 0 forward_delay 0");
-        world.ip("addr add 10.0.1.1/24 dev boot");
-        world.ip("addr add fd99:0:0:1::1/64 dev boot nodad");
-        world.ip("link set boot up");
+        world.make_bridge();
         fs::write(world.directory.path().join("token"), "secret-of-the-boot-service\n").unwrap();
         let listener = inside(&world.server, || TcpListener::bind(ORIGIN).unwrap());
         let files = files.map(|(name, content)| (format!("/{name}"), content));
         std::thread::spawn(move || origin(&listener, &files));
         world.control_plane_up();
         world
+    }
+
+    pub(crate) fn make_bridge(&self) {
+        self.ip("link add boot type bridge stp_state 0 forward_delay 0");
+        self.ip("addr add 10.0.1.1/24 dev boot");
+        self.ip("addr add fd99:0:0:1::1/64 dev boot nodad");
+        self.ip("link set boot up");
     }
 
     /// `ip` in the server's namespace.
