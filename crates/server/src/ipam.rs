@@ -132,17 +132,7 @@ pub async fn attach(
     save(tx, now_us, &taken.row, &ip).await
 }
 
-/// Notes that a machine is attached to a network, with or without addresses: the network cannot be deleted before
-/// [`release_machine`].
-///
-/// # Errors
-/// `failed_precondition` when the network does not exist.
-pub async fn join(tx: &mut Tx, network: &str, machine: &str) -> Result<(), Error> {
-    Ok(store::network::join(tx, network, machine).await?)
-}
-
-/// Frees the ephemeral addresses of a machine, detaches the static ones and the machine from its networks. Returns what
-/// addresses it had, as they were.
+/// Frees the ephemeral addresses of a machine and detaches the static ones. Returns what it had, as it was.
 ///
 /// # Errors
 /// The database failed.
@@ -163,7 +153,6 @@ pub async fn release_machine(
             save(tx, now_us, &taken.row, &ip).await?;
         }
     }
-    store::network::leave(tx, machine).await?;
     Ok(had)
 }
 

@@ -45,10 +45,11 @@ fn a_machine_takes_addresses_and_leaves_the_static_ones_behind() {
                 machine: Some("m1"),
                 ..Default::default()
             };
-            let four = ipam::acquire(&mut tx, 5, &request(&network, Want::Lowest(Family::V4)));
-            assert_eq!(four.await.expect("four").ip, "10.0.0.1");
-            let six = ipam::acquire(&mut tx, 5, &request(&network, Want::Lowest(Family::V6)));
-            assert_eq!(six.await.expect("six").ip, "fd00::1");
+            for (family, expected) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
+                let request = request(&network, Want::Lowest(family));
+                let ip = ipam::acquire(&mut tx, 5, &request).await.expect("an ip");
+                assert_eq!(ip.ip, expected);
+            }
             for ip in ["212.34.83.1", "212.34.83.2"] {
                 ipam::attach(&mut tx, 6, &site.project, "internet", ip, "m1")
                     .await

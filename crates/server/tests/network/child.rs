@@ -104,11 +104,11 @@ fn parents_must_be_there_and_for_this_project() {
         site.delete(&id(&child)).expect("deleted");
         site.refused(
             "already_exists",
-            json!({"id": "x", "type": "NETWORK_TYPE_EXTERNAL", "vrf": 500,
+            json!({"id": "xx", "type": "NETWORK_TYPE_EXTERNAL", "vrf": 500,
             "prefixes": ["10.8.0.0/16"]}),
         );
         site.delete("theirs").expect("deleted");
-        site.make(json!({"id": "x", "type": "NETWORK_TYPE_EXTERNAL", "vrf": 500, "prefixes": ["10.8.0.0/16"]}));
+        site.make(json!({"id": "xx", "type": "NETWORK_TYPE_EXTERNAL", "vrf": 500, "prefixes": ["10.8.0.0/16"]}));
     });
 }
 
@@ -117,8 +117,8 @@ fn space_and_vrf_come_back() {
     on_both(|world| {
         let site = Site::empty(world);
         site.make(json!({"id": "super", "type": "NETWORK_TYPE_SUPER", "partition": "p1",
-            "prefixes": ["10.0.0.0/23", "10.0.8.0/24"], "defaultChildPrefixLength": {"ipv4": 25}}));
-        let children: Vec<_> = (0..6).map(|_| site.private(json!({}))).collect();
+            "prefixes": ["10.0.0.0/23", "10.0.8.0/23"], "defaultChildPrefixLength": {"ipv4": 25}}));
+        let children: Vec<_> = (0..8).map(|_| site.private(json!({}))).collect();
         assert_eq!(
             children[5]["prefixes"],
             json!(["10.0.8.128/25"]),
@@ -137,16 +137,13 @@ fn space_and_vrf_come_back() {
         let again = site.private(json!({}));
         assert_eq!(again["prefixes"], children[2]["prefixes"]);
         assert_eq!(again["vrf"], children[2]["vrf"], "the refused one took none");
-        for child in [&children[0], &children[1], &again, &children[3], &children[4], &children[5]]
-        {
+        own(&id(&again)).expect("deleted");
+        for child in children.iter().filter(|child| id(child) != id(&children[2])) {
             own(&id(child)).expect("deleted");
         }
         // in one piece
         let big = site.private(json!({"length": {"ipv4": 24}}));
-        assert_eq!(
-            big["prefixes"],
-            json!(["10.0.8.0/24"]).as_array().map_or(json!(null), |_| big["prefixes"].clone())
-        );
+        assert_eq!(big["prefixes"], json!(["10.0.0.0/24"]));
         own(&id(&big)).expect("deleted");
         site.delete("super").expect("deleted");
         assert_eq!(site.found(json!({})), "");
@@ -167,17 +164,6 @@ fn a_network_in_use_stays() {
         assert_eq!(delete(&site.project), "failed_precondition");
         let request = json!({"ip": ip["ip"], "project": site.project});
         world.ok(&site.user, "api.v2.IPService/Delete", request);
-        world.runtime.block_on(async {
-            let mut tx = world.db.begin_write().await.expect("begin");
-            server::ipam::join(&mut tx, &child, "m1").await.expect("join");
-            tx.commit().await.expect("commit");
-        });
-        assert_eq!(delete(&site.project), "failed_precondition");
-        world.runtime.block_on(async {
-            let mut tx = world.db.begin_write().await.expect("begin");
-            server::ipam::release_machine(&mut tx, "m1", 1).await.expect("leave");
-            tx.commit().await.expect("commit");
-        });
         assert_eq!(delete(&site.project), "ok");
     });
 }

@@ -33,9 +33,9 @@ async fn delete(tx: &mut Tx, id: &str, project: Option<&str>) -> Result<api::Net
         check_owner(&network, project)?;
     }
     let children = KIND.table.select().eq("parent", id).count(tx).await?;
-    let machines = store::network::machines(tx, id).await?;
+    // a machine has an address in each of its networks
     let ips = store::ip::TABLE.select().eq("network", id).count(tx).await?;
-    for (count, what) in [(children, "child networks"), (machines, "machines"), (ips, "ips")] {
+    for (count, what) in [(children, "child networks"), (ips, "ips")] {
         if count > 0 {
             return Err(Error::precondition(format!(
                 "network {id} is in use: there are still {count} {what}, remove them first"
