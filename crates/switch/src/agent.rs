@@ -258,33 +258,27 @@ impl<B: Backend> Agent<B> {
         }
     }
 
-    /// Heartbeats: right after something happened, and regularly.
+    /// Confirms and heartbeats: right after something happened, and regularly.
     async fn tell(self: Arc<Self>, shutdown: Shutdown) {
         let mut news = self.report.subscribe();
+        let mut confirmed = None;
         let mut failing = false;
         let mut end = pin!(shutdown.wait());
         loop {
+            let pause = if failing { CARE } else { HEARTBEAT };
             tokio::select! {
                 biased;
                 () = &mut end => return,
                 _ = news.changed() => {}
-                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             let report = news.borrow_and_update().clone();
             let Some(desired) = self.desired.borrow().clone() else { continue };
-            // A heartbeat says "this is how it is now": not while a newer wish is still being applied.
+            // "This is how it is now" is not said while a newer wish is still being applied.
             if report.generation != desired.generation {
                 continue;
             }
-            let sessions = self.backend.sessions().await.unwrap_or_else(|error| {
-                tracing::debug!(error = format!("{error:#}"), "BGP sessions are unknown");
-                std::collections::BTreeMap::new()
-            });
-            let up = sessions.values().filter(|session| session.is_established()).count();
-            metrics::gauge!("switch_bgp_established").set(up as f64);
-            let heartbeat =
-                report::heartbeat(&self.config.id, &report, desired.ports.keys(), &sessions);
-            let result = self.control.heartbeat(heartbeat).await;
+            let result = self.tell_once(&report, &desired, &mut confirmed).await;
             let label = if result.is_ok() { "ok" } else { "error" };
             metrics::counter!("switch_heartbeats_total", "result" => label).increment(1);
             match result {
@@ -294,11 +288,31 @@ impl<B: Backend> Agent<B> {
                         self.unknown.notify_one();
                     }
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "a heartbeat was not heard");
+                        tracing::warn!(%error, "the control plane does not hear how it goes");
                     }
                 }
             }
         }
+    }
+
+    async fn tell_once(
+        &self,
+        report: &Report,
+        desired: &Desired,
+        confirmed: &mut Option<u64>,
+    ) -> Result<(), ConnectError> {
+        if report.closed && *confirmed != Some(report.generation) {
+            self.control.confirm(report.generation).await?;
+            *confirmed = Some(report.generation);
+        }
+        let sessions = self.backend.sessions().await.unwrap_or_else(|error| {
+            tracing::debug!(error = format!("{error:#}"), "BGP sessions are unknown");
+            std::collections::BTreeMap::new()
+        });
+        let up = sessions.values().filter(|session| session.is_established()).count();
+        metrics::gauge!("switch_bgp_established").set(up as f64);
+        let ports = desired.ports.keys();
+        self.control.heartbeat(report::heartbeat(&self.config.id, report, ports, &sessions)).await
     }
 
     /// Tells that the agent itself lives.

@@ -73,6 +73,23 @@ impl Control {
         self.client.infra_switch().heartbeat(heartbeat).await.map(drop)
     }
 
+    /// Tells that everybody who has to leave with this generation has left. A control plane that does not want to know
+    /// is content with heartbeats.
+    ///
+    /// # Errors
+    /// When it was not recorded; until then what has left is not given to anybody else.
+    pub async fn confirm(&self, generation: u64) -> Result<(), ConnectError> {
+        let request = ext::SwitchWatchServiceConfirmRequest {
+            id: self.id.clone(),
+            generation,
+            ..Default::default()
+        };
+        match self.client.switch_watch().confirm(request).await {
+            Err(error) if error.code != ErrorCode::Unimplemented => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells that an installed system runs.
     ///
     /// # Errors

@@ -35,8 +35,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compares. Without a desired state the switch gets what it needs to reach the control plane, and nothing is taken
-    /// away from anybody.
+    /// Compares. Without a desired state the switch gets what it needs to reach the control plane, and no machine
+    /// loses its neighbour.
     pub fn make(
         desired: Option<&Desired>,
         observed: &Observed,
@@ -56,6 +56,15 @@ impl Plan {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether nobody has to leave a network any more and nothing that is accepted has to be refused.
+    pub fn closes_nothing(&self) -> bool {
+        self.steps.iter().all(|step| match step {
+            Step::Unpeer(_) | Step::Boot(_) => false,
+            Step::Routing(routing) => !routing.change.closes(),
+            Step::Forward | Step::Route(_) | Step::Admin(..) => true,
+        })
     }
 }
 
@@ -197,12 +206,14 @@ impl<'a> Planner<'a> {
             }
         }
         if !known {
-            wanted = running.lines().iter().chain(wanted.lines()).cloned().collect();
+            let uplinks = &self.site.leaf.uplinks;
+            for port in self.peers.keys().filter(|peer| !uplinks.contains(peer)) {
+                wanted = wanted.with_port_from(running, port);
+            }
         }
         // What goes with the neighbours that were removed before is gone by then.
-        let gone = |line: &&Line| {
-            line.neighbour().is_some_and(|(_, name)| self.unpeer.contains(name))
-        };
+        let gone =
+            |line: &&Line| line.neighbour().is_some_and(|(_, name)| self.unpeer.contains(name));
         let then: Config = running.lines().iter().filter(|line| !gone(line)).cloned().collect();
         let change = Change::between(&then, &wanted, &self.site.keep);
         (!change.is_empty()).then_some(Routing { wanted, change })

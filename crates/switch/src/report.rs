@@ -22,6 +22,8 @@ pub struct Report {
     pub took: Duration,
     /// What went wrong; empty when nothing did.
     pub errors: Vec<String>,
+    /// Whether everybody who has to leave a network has left it, looked at afterwards. Errors of others do not count.
+    pub closed: bool,
     /// Ports afterwards.
     pub ports: BTreeMap<String, Port>,
 }
@@ -148,6 +150,7 @@ mod tests {
             generation: 7,
             took: Duration::from_millis(1500),
             errors: vec!["swp2: refused".into(), "swp3: refused".into()],
+            closed: true,
             ports: [
                 ("swp1".into(), port(true, true)),
                 ("swp2".into(), port(true, false)),
@@ -184,6 +187,7 @@ mod tests {
         assert_eq!(request.bgp_port_states["swp2"].neighbor.as_deref(), Some("m2"));
         assert!(request.bgp_port_states["swp2"].bgp_timer_up_established.is_unset());
         assert_eq!(request.duration.nanos, 500_000_000);
+        protovalidate_buffa::Validate::validate(&request).unwrap();
     }
 
     #[test]
@@ -208,5 +212,6 @@ mod tests {
             switch.nics.iter().map(|nic| (&nic.name[..], &nic.identifier[..])).collect();
         assert_eq!(names, [("swp1", "swp1"), ("swp2", "swp2")]);
         assert!(switch.nics.iter().all(|nic| nic.vrf.is_none()));
+        protovalidate_buffa::Validate::validate(&switch).unwrap();
     }
 }

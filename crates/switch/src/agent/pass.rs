@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::apply::apply;
-use crate::backend::{Backend, Observed};
+use crate::backend::{Backend, Observed, Step};
 use crate::config::Config;
 use crate::desired::Desired;
 use crate::plan::{Plan, Site};
@@ -12,6 +12,9 @@ use crate::report::Report;
 
 /// How long a port whose routing was refused is left alone before it is tried again.
 const FROZEN: Duration = Duration::from_secs(60);
+
+/// FRR applies a changed filter to known routes after one second, as configured.
+const FILTERED: Duration = Duration::from_millis(1200);
 
 /// What passes remember of one another. Nothing of it is needed to be right, only to be calm.
 #[derive(Debug, Default)]
@@ -58,6 +61,7 @@ pub(crate) async fn pass(
     memory.frozen.retain(|_, (of, until)| *of == generation && started < *until);
     let mut errors = Vec::new();
     let mut changed = false;
+    let mut closed = false;
     let mut ports = BTreeMap::new();
     site.frozen = memory.frozen.keys().cloned().collect();
     match backend.observe().await {
@@ -70,6 +74,7 @@ pub(crate) async fn pass(
                     format!("the routing of {port} was refused and is tried again later")
                 }),
             );
+            closed = is_closed(desired, &observed, &site, backend);
             ports = observed.ports;
             if !plan.is_empty() {
                 changed = true;
@@ -81,9 +86,13 @@ pub(crate) async fn pass(
                     .extend(outcome.refused.iter().map(|port| (port.clone(), (generation, until))));
                 site.frozen = memory.frozen.keys().cloned().collect();
                 errors.extend(outcome.errors);
+                if narrows(&plan) {
+                    tokio::time::sleep(FILTERED).await;
+                }
                 match backend.observe().await {
                     Ok(after) => {
                         errors.extend(left_over(desired, &after, &site, backend));
+                        closed = is_closed(desired, &after, &site, backend);
                         ports = after.ports;
                     }
                     Err(error) => errors.push(format!("the switch cannot be observed: {error:#}")),
@@ -108,7 +117,7 @@ pub(crate) async fn pass(
         );
     }
     measure(&errors, took, generation);
-    Passed { report: Report { generation, took, errors, ports }, changed }
+    Passed { report: Report { generation, took, errors, closed, ports }, changed }
 }
 
 fn announce(plan: &Plan, reached: bool) {
@@ -122,6 +131,29 @@ fn announce(plan: &Plan, reached: bool) {
         }
         tracing::debug!("{plan}");
     }
+}
+
+/// Whether a neighbour that stays loses a part of what it may announce.
+fn narrows(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| match step {
+        Step::Routing(routing) => {
+            let stay = routing.wanted.peers();
+            routing.change.remove.iter().any(|line| stay.keys().any(|port| line.is_about(port)))
+        }
+        _ => false,
+    })
+}
+
+/// Also what was refused and left alone counts: it is still open.
+fn is_closed(
+    desired: Option<&Desired>,
+    observed: &Observed,
+    site: &Site,
+    backend: &impl Backend,
+) -> bool {
+    let site = Site { frozen: BTreeSet::new(), ..site.clone() };
+    observed.routing.is_ok()
+        && Plan::make(desired, observed, &site, |leaf| backend.routing(leaf)).closes_nothing()
 }
 
 /// What should be empty after applying.

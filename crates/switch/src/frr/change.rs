@@ -86,6 +86,11 @@ impl Change {
         self.close.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// Whether something goes.
+    pub fn closes(&self) -> bool {
+        !self.close.is_empty() || !self.remove.is_empty()
+    }
+
     /// Ports of `ports` that it is about.
     pub fn ports<'a>(&self, ports: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
         let lines = || self.close.iter().chain(&self.add).chain(&self.remove);

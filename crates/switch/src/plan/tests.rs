@@ -90,7 +90,10 @@ fn a_machine_is_allocated() {
 
 #[test]
 fn a_machine_is_deleted() {
-    check(&[("swp1", Some("vrf1"), &["10.1.0.1/32"])], &[("swp1", None, &[])], expect![[r#"
+    check(
+        &[("swp1", Some("vrf1"), &["10.1.0.1/32"])],
+        &[("swp1", None, &[])],
+        expect![[r#"
         1. remove the BGP neighbour at swp1
         2. put swp1 into the boot network
         3. change the routing configuration: 0 lines come, 7 go
@@ -101,7 +104,8 @@ fn a_machine_is_deleted() {
              - route-map metal-swp1-in permit 20
              - route-map metal-swp1-in deny 99
              - ip prefix-list metal-swp1-in seq 467644818 permit 10.1.0.1/32
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -160,6 +164,13 @@ fn without_a_desired_state_nobody_loses_anything() {
     let plan = Plan::make(None, &observed, &site(), netconf::leaf::frr);
     assert_eq!(plan, Plan::default());
 
+    // What changed in the configuration of the agent takes effect all the same.
+    let mut stricter = site();
+    stricter.leaf.maximum_prefix = 50;
+    let plan = Plan::make(None, &observed, &stricter, netconf::leaf::frr);
+    let Some(Step::Routing(routing)) = plan.steps.first() else { panic!("{plan}") };
+    assert!(routing.change.to_string().lines().all(|line| line.contains("maximum-prefix")));
+
     let fresh = Observed { routing: Ok(Config::default()), forwards: false, ..observed };
     let plan = Plan::make(None, &fresh, &site(), netconf::leaf::frr);
     assert_eq!(plan.steps[0], Step::Forward);
@@ -193,7 +204,8 @@ fn drift_is_seen() {
         2. put swp1 into the boot network
         3. change the routing configuration: 0 lines come, 1 go
              - router bgp 4200000011 > neighbor 10.9.9.9 remote-as 7
-    "#]].assert_eq(&plan);
+    "#]]
+    .assert_eq(&plan);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
+use crate::backend::Place;
 use crate::backend::simulated::{Faults, Simulated};
-use crate::backend::{Place, Step};
 use crate::desired::tests::{nic, switch};
 use crate::frr;
 
@@ -42,6 +42,7 @@ async fn whatever_comes_it_is_reached_in_one_pass() {
         let desired = desired(generation as u64, state);
         let first = run(&device, &desired, &mut memory).await;
         assert!(first.changed && first.report.errors.is_empty(), "{state:?}: {:?}", first.report);
+        assert!(first.report.closed);
         let second = run(&device, &desired, &mut memory).await;
         assert!(!second.changed, "{state:?}");
         let expected: Vec<_> = PORTS
@@ -77,6 +78,8 @@ async fn a_refused_tenant_stops_nobody_and_is_tried_again() {
 
     let calm = run(&device, &wish, &mut memory).await;
     assert!(!calm.changed && !calm.report.errors.is_empty());
+    // Whoever is refused entry keeps nobody else from leaving.
+    assert!(calm.report.closed);
 
     // A new wish is tried at once.
     device.set_faults(Faults::default());
@@ -89,14 +92,16 @@ async fn a_refused_tenant_stops_nobody_and_is_tried_again() {
 async fn what_concerns_everybody_is_taken_back() {
     let device = Simulated::new(&PORTS);
     let mut memory = Memory::default();
-    run(&device, &desired(1, [Some("vrf1"), None, None]), &mut memory).await;
+    let wish = desired(1, [Some("vrf1"), None, None]);
+    run(&device, &wish, &mut memory).await;
     let before = device.observe().await.unwrap().routing.unwrap();
-    device.set_faults(Faults { refuse: Some("neighbor FIREWALL".into()), ..Faults::default() });
-    let passed =
-        run(&device, &desired(2, [Some("vrf1"), Some("default"), None]), &mut memory).await;
+    device.set_faults(Faults { refuse: Some("maximum-prefix 50".into()), ..Faults::default() });
+    let mut site = site(&config(), BTreeSet::new());
+    site.leaf.maximum_prefix = 50;
+    let wish = Desired { generation: 2, ..wish };
+    let passed = pass(&device, site, Some(&wish), &mut memory).await;
     assert!(!passed.report.errors.is_empty());
-    let after = device.observe().await.unwrap().routing.unwrap();
-    assert_eq!(after, before);
+    assert_eq!(device.observe().await.unwrap().routing.unwrap(), before);
 }
 
 #[tokio::test]
@@ -108,7 +113,7 @@ async fn a_port_that_keeps_its_neighbour_stays_out_of_the_boot_network() {
     let wish = desired(2, [None, None, None]);
     let passed = run(&device, &wish, &mut memory).await;
     assert_eq!(passed.report.ports["swp1"].place, Place::Routed);
-    assert!(!passed.report.errors.is_empty());
+    assert!(!passed.report.errors.is_empty() && !passed.report.closed);
     device.set_faults(Faults::default());
     let passed = run(&device, &wish, &mut memory).await;
     assert_eq!(passed.report.ports["swp1"].place, Place::Boot);

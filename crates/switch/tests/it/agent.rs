@@ -1,0 +1,265 @@
+//! The life of machines on a leaf, as packets and routes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daemon::Shutdown;
+use lldp::{ChassisId, Frame, PortId};
+use proto::api;
+use switch::agent::Agent;
+use switch::backend::plain::Plain;
+use switch::control::Control;
+use switch::speaker::{Speaker, addresses};
+use tokio::task::JoinHandle;
+
+use crate::fake::{Fake, nic, within};
+use crate::world::World;
+
+const MACHINE: &str = "4d4c4142-0000-4000-8000-000000000001";
+const FILTER: &[&str] = &["10.128.0.0/22", "2001:db8:1::/64"];
+
+struct Running {
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+fn start(world: &World, url: &str) -> Running {
+    let config = world.config(url);
+    let control = Control::new(Fake::client(url), config.id.clone());
+    let agent = Arc::new(Agent::new(config.clone(), Plain::new(config).unwrap(), control));
+    let shutdown = Shutdown::manual();
+    Running { task: tokio::spawn(agent.run(shutdown.clone())), shutdown }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.shutdown.set();
+        self.task.await.unwrap();
+    }
+}
+
+/// Waits until the routes of a namespace are like this; tells how long it took.
+async fn routes(world: &World, of: &str, like: impl Fn(&str) -> bool) -> Duration {
+    let started = Instant::now();
+    within(30, &format!("such routes in {of}"), || {
+        let text = world.ip(of, "route") + &world.ip(of, "-6 route");
+        like(&text).then_some(())
+    })
+    .await;
+    started.elapsed()
+}
+
+fn master(world: &World, port: &str) -> Option<String> {
+    let text = world.ip("leaf", &format!("-o link show dev {port}"));
+    text.split(" master ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned)
+}
+
+#[test]
+fn a_machine_comes_and_goes() {
+    let Some(world) = World::new() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(true).await;
+        let since = fake.say(1, vec![nic("swp1", None, &[]), nic("swp2", None, &[])], &[]);
+        let agent = start(&world, &url);
+        let (_, first) = fake.heartbeat(since, |_| true).await;
+        assert_eq!(first.error, None);
+        assert_eq!(first.port_states.len(), 2);
+        assert_eq!(
+            (master(&world, "swp1").as_deref(), master(&world, "swp2").as_deref()),
+            (Some("boot"), Some("boot"))
+        );
+        let registered = fake.state.lock().unwrap().registered.clone().unwrap();
+        assert_eq!(
+            registered.nics.iter().map(|nic| &nic.name[..]).collect::<Vec<_>>(),
+            ["swp1", "swp2"]
+        );
+        // Nobody talks BGP in the boot network.
+        routes(&world, "exit", |text| text.contains("10.0.0.11 ") && text.contains("10.0.1.0/24 "))
+            .await;
+        assert!(!world.ip("leaf", "route").contains("10.128.0.1"));
+
+        let since = fake.say(
+            2,
+            vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", None, &[])],
+            &[(MACHINE, "swp1")],
+        );
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        assert_eq!(applied.error, None);
+        assert_eq!(master(&world, "swp1"), None);
+        eprintln!("allocated: heartbeat after {took:?}");
+        let reached = |text: &str| text.contains("10.128.0.1 ") && text.contains("2001:db8:1::1 ");
+        let took = routes(&world, "exit", reached).await;
+        eprintln!("allocated: the exit has the routes {took:?} later");
+        routes(&world, "m1", |text| text.contains("default nhid")).await;
+        // What the filter does not name is refused.
+        for place in ["leaf", "exit"] {
+            assert!(!world.ip(place, "route").contains("10.66.0.1"), "{place}");
+        }
+        let established = api::BGPState::BGP_STATE_ESTABLISHED;
+        let is_up = |state: &api::SwitchBGPPortState| {
+            state.bgp_state.as_known() == Some(established) && state.accepted_prefix_counter == 2
+        };
+        fake.heartbeat(since, |h| h.bgp_port_states.get("swp1").is_some_and(is_up)).await;
+
+        let since =
+            fake.say(3, vec![nic("swp1", None, &[]), nic("swp2", None, &[])], &[(MACHINE, "swp1")]);
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        eprintln!("deleted: heartbeat after {took:?}");
+        assert_eq!(applied.error, None);
+        assert!(applied.bgp_port_states.is_empty());
+        assert_eq!(fake.confirmed(), [1, 2, 3]);
+        assert_eq!(master(&world, "swp1").as_deref(), Some("boot"));
+        // The heartbeat said so: no route is left then.
+        assert!(!world.ip("leaf", "route").contains("10.128.0.1"));
+        routes(&world, "exit", |text| !text.contains("10.128.0.1")).await;
+
+        // The end of the agent changes nothing.
+        let before = world.vtysh("leaf", "show running-config");
+        agent.stop().await;
+        assert_eq!(world.vtysh("leaf", "show running-config"), before);
+    });
+}
+
+#[test]
+fn what_somebody_changes_by_hand_is_healed() {
+    let Some(world) = World::new() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(true).await;
+        let machines = &[(MACHINE, "swp1")];
+        let since = fake.say(1, vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", None, &[])], machines);
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |h| h.error.is_none()).await;
+        routes(&world, "exit", |text| text.contains("10.128.0.1 ")).await;
+
+        let healed = async |what: &str, is: &dyn Fn() -> bool| {
+            let started = Instant::now();
+            within(5, what, || is().then_some(())).await;
+            eprintln!("{what}: healed after {:?}", started.elapsed());
+        };
+        world.ip("leaf", "link set swp1 master boot");
+        healed("a tenant in the boot network", &|| master(&world, "swp1").is_none()).await;
+        world.ip("leaf", "link set swp2 nomaster");
+        healed("a free port on its own", &|| master(&world, "swp2").is_some()).await;
+        world.ip("leaf", "link set swp2 type bridge_slave isolated off");
+        let shielded = || world.ip("leaf", "-d -o link show dev swp2").contains("isolated on");
+        healed("a free port without a shield", &shielded).await;
+        let running = |text: &str| world.vtysh("leaf", "show running-config").contains(text);
+        world.vtysh("leaf", "router bgp 4200000011\nneighbor 10.9.9.9 remote-as 7\naddress-family ipv4 unicast\nno neighbor swp1 route-map metal-swp1-in in\n");
+        healed("a foreign neighbour and a filter that is gone", &|| !running("10.9.9.9") && running("neighbor swp1 route-map metal-swp1-in in")).await;
+        world.vtysh("leaf", "ip prefix-list metal-swp1-in seq 7 permit 10.66.0.0/16 le 32\n");
+        healed("a wider filter", &|| !running("10.66.0.0/16")).await;
+
+        world.kill_frr("leaf");
+        world.start_frr("leaf");
+        let started = Instant::now();
+        routes(&world, "exit", |text| !text.contains("10.128.0.1")).await;
+        routes(&world, "exit", |text| text.contains("10.128.0.1 ")).await;
+        eprintln!("routing daemons that crashed: traffic is back after {:?}", started.elapsed());
+        agent.stop().await;
+    });
+}
+
+#[test]
+fn a_leaf_starts_without_the_control_plane() {
+    let Some(world) = World::new() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(true).await;
+        let since =
+            fake.say(5, vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", None, &[])], &[]);
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |h| h.error.is_none()).await;
+        agent.stop().await;
+
+        // The leaf starts again: nothing is as it was, and nobody is there to ask.
+        world.kill_frr("leaf");
+        world.start_frr("leaf");
+        world.ip("leaf", "link set swp1 down");
+        world.ip("leaf", "link set swp1 master boot");
+        let agent = start(&world, "http://127.0.0.1:1");
+        routes(&world, "exit", |text| text.contains("10.128.0.1 ")).await;
+        agent.stop().await;
+
+        // Without any saved state the leaf reaches its uplink, and its tenants stay.
+        for file in std::fs::read_dir(world.folder.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let before = world.vtysh("leaf", "show running-config");
+        let agent = start(&world, "http://127.0.0.1:1");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        agent.stop().await;
+        assert_eq!(world.vtysh("leaf", "show running-config"), before);
+    });
+}
+
+#[test]
+fn without_a_stream_the_control_plane_is_asked() {
+    let Some(world) = World::new() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(false).await;
+        let since =
+            fake.say(1, vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", None, &[])], &[]);
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |h| h.error.is_none()).await;
+        assert_eq!(master(&world, "swp1"), None);
+        agent.stop().await;
+    });
+}
+
+#[test]
+fn machines_phone_home() {
+    let Some(world) = World::new() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(true).await;
+        let nics = || vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", Some("vrf8"), &[])];
+        let machines = [(MACHINE, "swp1"), ("4d4c4142-0000-4000-8000-000000000002", "swp2")];
+        let since = fake.say(1, nics(), &machines);
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |h| h.error.is_none()).await;
+
+        // From both links of the machine; only one is where the control plane knows it.
+        let heard = speak(&world, "provisioned since 2026-11-21T07:00:00Z", 3).await;
+        assert_eq!(heard, ["leaf01 swp1", "leaf01 swp2"]);
+        within(5, "phoning home", || (!fake.state.lock().unwrap().events.is_empty()).then_some(()))
+            .await;
+        let events = std::mem::take(&mut fake.state.lock().unwrap().events);
+        let [(_, machine, event)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(machine, MACHINE);
+        assert_eq!(event.event.to_i32(), 10);
+        assert_eq!(event.message, "provisioned since 2026-11-21T07:00:00Z");
+
+        speak(&world, "metal-installer waiting", 1).await;
+        assert!(fake.state.lock().unwrap().events.is_empty());
+        agent.stop().await;
+    });
+}
+
+/// The machine sends twice a second and tells whom it heard.
+async fn speak(world: &World, description: &'static str, seconds: u64) -> Vec<String> {
+    let work = async move || {
+        let speaker = Speaker::open().unwrap();
+        let mut heard = std::collections::BTreeSet::new();
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            for (name, address) in addresses().unwrap() {
+                let mut frame =
+                    Frame::new(ChassisId::Mac(address.mac), PortId::InterfaceName(name), 30);
+                frame.system_name = Some(MACHINE.to_owned());
+                frame.system_description = Some(description.to_owned());
+                let _ = speaker.send(&address, &frame);
+            }
+            let until = Instant::now() + Duration::from_millis(500);
+            let next = async || tokio::time::timeout_at(until.into(), speaker.receive()).await;
+            while let Ok(Ok((port, frame))) = next().await {
+                if port != "lo" {
+                    heard.insert(format!(
+                        "{} {}",
+                        frame.system_name.unwrap_or_default(),
+                        frame.port_id
+                    ));
+                }
+            }
+        }
+        heard.into_iter().collect()
+    };
+    world.beside("m1", work).await
+}

@@ -1,0 +1,195 @@
+//! A leaf, an exit and a machine as network namespaces with real FRR. Everything goes when it is dropped.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use switch::config::Config;
+
+const DAEMONS: &str = "/usr/lib/frr";
+
+pub(crate) struct World {
+    name: String,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl World {
+    /// `None` when this machine cannot have one: no root or no FRR.
+    pub(crate) fn new() -> Option<Self> {
+        if !Uid::effective().is_root() || !Path::new(DAEMONS).join("bgpd").exists() {
+            eprintln!("not run: this needs root and FRR");
+            return None;
+        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mswitch-{}-{count}", std::process::id());
+        let world = Self { name, folder: tempfile::tempdir().unwrap() };
+        let (leaf, exit, machine) = (world.space("leaf"), world.space("exit"), world.space("m1"));
+        for space in [&leaf, &exit, &machine] {
+            run(&format!("ip netns add {space}"));
+            run(&format!("ip -n {space} link set lo up"));
+        }
+        run(&format!("ip link add up0 netns {leaf} type veth peer name leaf netns {exit}"));
+        run(&format!("ip link add swp1 netns {leaf} type veth peer name lan0 netns {machine}"));
+        run(&format!("ip link add swp2 netns {leaf} type veth peer name other2 netns {machine}"));
+        for (space, link) in [
+            (&leaf, "up0"),
+            (&leaf, "swp1"),
+            (&leaf, "swp2"),
+            (&exit, "leaf"),
+            (&machine, "lan0"),
+            (&machine, "other2"),
+        ] {
+            run(&format!("ip -n {space} link set {link} up"));
+        }
+        run(&format!("ip -n {leaf} link add boot type bridge forward_delay 0"));
+        run(&format!("ip -n {leaf} addr add 10.0.1.1/24 dev boot"));
+        run(&format!("ip -n {leaf} addr add 10.0.0.11/32 dev lo"));
+        run(&format!("ip -n {leaf} link set boot up"));
+        for address in ["10.128.0.1/32", "10.66.0.1/32", "2001:db8:1::1/128"] {
+            run(&format!("ip -n {machine} addr add {address} dev lo"));
+        }
+        for space in ["leaf", "exit", "m1"] {
+            world.start_frr(space);
+        }
+        world.vtysh("exit", "router bgp 4200000021\nbgp router-id 10.0.0.21\nno bgp ebgp-requires-policy\nneighbor leaf interface remote-as external\naddress-family ipv4 unicast\nneighbor leaf default-originate\nexit-address-family\naddress-family ipv6 unicast\nneighbor leaf activate\nneighbor leaf default-originate\n");
+        world.vtysh("m1", "route-map loopback permit 10\nmatch interface lo\nexit\nrouter bgp 4210000001\nbgp router-id 10.128.0.1\nno bgp ebgp-requires-policy\nneighbor lan0 interface remote-as external\naddress-family ipv4 unicast\nredistribute connected route-map loopback\nexit-address-family\naddress-family ipv6 unicast\nredistribute connected route-map loopback\nneighbor lan0 activate\n");
+        Some(world)
+    }
+
+    /// Name of a namespace and of its daemons' pathspace.
+    pub(crate) fn space(&self, of: &str) -> String {
+        format!("{}-{of}", self.name)
+    }
+
+    pub(crate) fn start_frr(&self, of: &str) {
+        let space = self.space(of);
+        for folder in ["/var/run/frr", "/etc/frr"] {
+            let folder = Path::new(folder).join(&space);
+            fs::create_dir_all(&folder).unwrap();
+            run(&format!("chown frr:frr {}", folder.display()));
+        }
+        for daemon in ["zebra", "bgpd"] {
+            run(&format!(
+                "ip netns exec {space} {DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1 -s 90000000"
+            ));
+        }
+    }
+
+    /// A crash of all of them.
+    pub(crate) fn kill_frr(&self, of: &str) {
+        for daemon in ["bgpd", "zebra"] {
+            let file = format!("/var/run/frr/{}/{daemon}.pid", self.space(of));
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let Ok(pid) = text.trim().parse() else { continue };
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            while kill(Pid::from_raw(pid), None).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            let _ = fs::remove_file(file);
+        }
+    }
+
+    /// Configures the daemons of a namespace, or with `show` asks them.
+    pub(crate) fn vtysh(&self, of: &str, lines: &str) -> String {
+        let space = self.space(of);
+        let mut command = Command::new("vtysh");
+        command.args(["-N", &space]);
+        if lines.starts_with("show ") {
+            command.args(["-c", lines]);
+        } else {
+            command.args(["-c", "configure terminal"]);
+            for line in lines.lines() {
+                command.args(["-c", line]);
+            }
+        }
+        let output = command.stderr(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The answer of `ip` in a namespace.
+    pub(crate) fn ip(&self, of: &str, arguments: &str) -> String {
+        run(&format!("ip -n {} {arguments}", self.space(of)))
+    }
+
+    pub(crate) fn config(&self, api_url: &str) -> Arc<Config> {
+        let text = format!(
+            r#"
+            id = "leaf01"
+            partition = "lab"
+            rack = "rack-01"
+            api_url = "{api_url}"
+            token_file = "token"
+            state_dir = "{}"
+            loopback = "10.0.0.11"
+            asn = 4200000011
+            uplinks = ["up0"]
+            boot_bridge = "boot"
+            boot_prefix = "10.0.1.0/24"
+            ports = "swp*"
+            [frr]
+            pathspace = "{}"
+            "#,
+            self.folder.path().display(),
+            self.space("leaf"),
+        );
+        Arc::new(toml::from_str(&text).unwrap())
+    }
+
+    /// Runs something inside a namespace, beside what runs here.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        of: &str,
+        work: impl AsyncFnOnce() -> T + Send + 'static,
+    ) -> T {
+        let file = self.file(of);
+        let (send, receive) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || send.send(inside(file, work)).ok());
+        receive.await.unwrap()
+    }
+
+    fn file(&self, of: &str) -> File {
+        File::open(format!("/run/netns/{}", self.space(of))).unwrap()
+    }
+
+    /// Runs something inside a namespace, on a thread of its own.
+    pub(crate) fn within<T: Send>(&self, of: &str, work: impl AsyncFnOnce() -> T + Send) -> T {
+        let file = self.file(of);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| inside(file, work));
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// One thread only: others would be outside.
+fn inside<T>(namespace: File, work: impl AsyncFnOnce() -> T) -> T {
+    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work())
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for of in ["leaf", "exit", "m1"] {
+            self.kill_frr(of);
+            let space = self.space(of);
+            let _ = Command::new("ip").args(["netns", "del", &space]).status();
+            for folder in ["/var/run/frr", "/etc/frr"] {
+                let _ = fs::remove_dir_all(Path::new(folder).join(&space));
+            }
+        }
+    }
+}
+
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
