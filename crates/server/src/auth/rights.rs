@@ -29,8 +29,8 @@ pub struct Rights {
 
 /// Methods that only give up the caller's own rights: every member may, whatever roles the contract lists. It lists viewers only,
 /// so that owners and editors could never leave.
-const GIVING_UP: [&str; 2] =
-    ["/metalstack.api.v2.ProjectService/Leave", "/metalstack.api.v2.TenantService/Leave"];
+const LEAVE_PROJECT: &str = "/metalstack.api.v2.ProjectService/Leave";
+const LEAVE_TENANT: &str = "/metalstack.api.v2.TenantService/Leave";
 
 /// Strength of a role, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +106,21 @@ pub fn decide(
     if allowed { Ok(()) } else { Err(Refusal::Denied) }
 }
 
+/// May a caller with these rights call `method` about anything? Whoever could be a member of something is taken for its owner.
+#[must_use]
+pub fn decide_somewhere(method: &Method, caller: Option<&Rights>) -> bool {
+    const SOMEWHERE: Membership =
+        Membership { project: Some(ProjectRole::Owner), tenant: Some(TenantRole::Owner) };
+    let subjects = caller.iter().flat_map(|rights| {
+        let stated = rights.projects.keys().chain(rights.tenants.keys());
+        let stated = stated.chain(rights.machines.keys());
+        stated.chain(rights.permissions.iter().map(|(about, _)| about))
+    });
+    std::iter::once("*")
+        .chain(subjects.map(String::as_str))
+        .any(|subject| decide(method, subject, caller, SOMEWHERE).is_ok())
+}
+
 /// An admin editor may do everything; a viewer whatever lists any viewer role.
 fn admin(method: &Method, level: Option<Level>) -> bool {
     match level {
@@ -143,14 +158,14 @@ fn machine(method: &Method, subject: &str, rights: &Rights) -> bool {
 /// The owner must be a member now; a token never gives more than its owner has, so that a demotion is effective at once.
 fn project(method: &Method, subject: &str, rights: &Rights, now: Option<ProjectRole>) -> bool {
     let Some(now) = now else { return false };
-    let grants = |role| GIVING_UP.contains(&method.path) || method.project_roles.contains(&role);
+    let grants = |role| method.path == LEAVE_PROJECT || method.project_roles.contains(&role);
     rights.project_role(subject, now).is_some_and(grants)
         || (grants(now) && permitted(method, subject, rights))
 }
 
 fn tenant(method: &Method, subject: &str, rights: &Rights, now: Option<TenantRole>) -> bool {
     let Some(now) = now else { return false };
-    let grants = |role| GIVING_UP.contains(&method.path) || method.tenant_roles.contains(&role);
+    let grants = |role| method.path == LEAVE_TENANT || method.tenant_roles.contains(&role);
     rights.tenant_role(subject, now).is_some_and(grants)
         || (grants(now) && permitted(method, subject, rights))
 }

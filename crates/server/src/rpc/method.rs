@@ -5,13 +5,9 @@ use proto::api::{
     MethodService, MethodServiceListRequest, MethodServiceListResponse,
     MethodServiceTokenScopedListRequest, MethodServiceTokenScopedListResponse,
 };
-use proto::method::{ProjectRole, TenantRole};
 
-use crate::auth::{Caller, Membership, decide};
-
-/// A list of methods has no subject: whoever could be a member of something is taken for its owner.
-const SOMEWHERE: Membership =
-    Membership { project: Some(ProjectRole::Owner), tenant: Some(TenantRole::Owner) };
+use crate::auth::Caller;
+use crate::auth::rights::decide_somewhere;
 
 pub(super) struct Handler;
 
@@ -24,7 +20,7 @@ impl MethodService for Handler {
         let rights = ctx.extensions().get::<Caller>().map(|caller| &caller.rights);
         let methods = proto::method::METHODS
             .iter()
-            .filter(|method| decide(method, "*", rights, SOMEWHERE).is_ok())
+            .filter(|method| decide_somewhere(method, rights))
             .map(|method| method.path.to_owned())
             .collect();
         Response::ok(MethodServiceListResponse { methods, ..Default::default() })
