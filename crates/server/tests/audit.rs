@@ -8,8 +8,6 @@ use world::{World, column, on_both, on_sqlite, on_sqlite_with, text};
 
 #[path = "../../store/tests/it/postgres.rs"]
 mod postgres;
-// shared with other suites, of which each uses a part
-#[allow(dead_code)]
 #[path = "tenancy/world.rs"]
 mod world;
 

@@ -2,8 +2,6 @@
 
 #[path = "../../store/tests/it/postgres.rs"]
 mod postgres;
-// shared with other suites, of which each uses a part
-#[allow(dead_code)]
 #[path = "tenancy/world.rs"]
 mod world;
 

@@ -49,7 +49,7 @@ impl Watcher {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
