@@ -33,9 +33,19 @@ pub fn client(paths: &Paths, token: &str) -> Result<Client> {
 /// # Errors
 /// Never with the lab's URL.
 pub fn with_secret(secret: &str) -> Result<Client> {
-    let config =
-        Config { url: api_url(), token: TokenSource::Static(secret.to_owned()), ca_cert_pem: None };
-    Ok(Client::new(config)?)
+    with(TokenSource::Static(secret.to_owned()))
+}
+
+/// A client that nobody knows.
+///
+/// # Errors
+/// Never with the lab's URL.
+pub fn anonymous() -> Result<Client> {
+    with(TokenSource::None)
+}
+
+fn with(token: TokenSource) -> Result<Client> {
+    Ok(Client::new(Config { url: api_url(), token, ca_cert_pem: None })?)
 }
 
 /// A machine, if the control plane knows it.

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::paths::Paths;
 use crate::spec::Spec;
-use crate::{control, down, up};
+use crate::{down, up};
 use stage::Stage;
 
 /// A story.
@@ -81,7 +81,7 @@ fn within_lab(
     keep: bool,
     work: impl FnOnce(&Runtime) -> Result<()>,
 ) -> Result<()> {
-    let ours = control::ask(&paths.control(), &control::Request::List).is_err();
+    let ours = !up::runs(paths);
     let result = up::up(paths, spec).and_then(|()| work(&Runtime::new()?));
     if ours && !keep {
         let cleaned = down::down(paths);

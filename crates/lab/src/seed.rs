@@ -17,9 +17,9 @@ use crate::topology::{PARTITION, image_url};
 pub const SIZE: &str = "lab-small";
 /// Id of the file system layout.
 pub const LAYOUT: &str = "lab";
-/// Login of the tenant.
-pub const TENANT: &str = "lab-tenant";
-/// Owner of the machines' tokens, as the boot service's configuration names it.
+/// Name of the tenant.
+const TENANT: &str = "lab-tenant";
+/// Owner of the boot service's token and so of the machines' tokens.
 pub const MACHINE_USER: &str = "machine";
 /// Parameters of the machines' kernel: emulated timers are late, and a panic ends in a reboot.
 pub const KERNEL_PARAMETERS: &str = "console=ttyS0 no_timer_check panic=1 quiet";
@@ -29,6 +29,8 @@ pub const DIGEST_LABEL: &str = "metal-stack.io/sha256";
 /// What later commands need to know of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seed {
+    /// Login of the tenant.
+    pub tenant: String,
     /// Project of the tenant.
     pub project: String,
     /// Private network of the project.
@@ -71,11 +73,10 @@ pub async fn seed(client: &Client, image: &Image) -> Result<Seed> {
         let id = network.id.clone().unwrap_or_default();
         client.admin_network().create(network).await.with_context(|| format!("network {id}"))?;
     }
-    create_tenant(client, MACHINE_USER, "tenant.metal-stack.io/machine-bootstrapper").await?;
-    create_tenant(client, TENANT, "lab").await?;
-    let project = create_project(client, "lab").await?;
+    let tenant = create_tenant(client).await?;
+    let project = create_project(client, &tenant, "lab").await?;
     let network = create_network(client, &project, "lab-private").await?;
-    Ok(Seed { project, network, image: image_id(image) })
+    Ok(Seed { tenant, project, network, image: image_id(image) })
 }
 
 fn image_id(image: &Image) -> String {
@@ -207,7 +208,7 @@ fn layout() -> api::FilesystemLayout {
         id: LAYOUT.to_owned(),
         name: Some("one NVMe disk".to_owned()),
         filesystems: vec![
-            filesystem("/dev/nvme0n1p1", Format::Vfat, "/boot/efi", "efi", &["-F 32"]),
+            filesystem("/dev/nvme0n1p1", Format::Vfat, "/boot/efi", "efi", &["-F", "32"]),
             filesystem("/dev/nvme0n1p2", Format::Ext4, "/", "root", &[]),
         ],
         disks: vec![api::Disk {
@@ -261,23 +262,21 @@ fn underlay() -> admin::NetworkServiceCreateRequest {
     network("underlay", NetworkType::Underlay, "10.254.0.0/16")
 }
 
-async fn create_tenant(client: &Client, login: &str, label: &str) -> Result<()> {
-    let request = admin::TenantServiceCreateRequest {
-        name: login.to_owned(),
-        labels: labels([(label, "true")]).into(),
-        ..Default::default()
-    };
-    client.admin_tenant().create(request).await.with_context(|| format!("tenant {login}"))?;
-    Ok(())
+/// Makes the tenant; the control plane chooses its login.
+async fn create_tenant(client: &Client) -> Result<String> {
+    let request =
+        admin::TenantServiceCreateRequest { name: TENANT.to_owned(), ..Default::default() };
+    let answer = client.admin_tenant().create(request).await.context("tenant")?.into_owned();
+    Ok(answer.tenant.into_option().context("no tenant in the answer")?.login)
 }
 
-/// Makes a project of the lab's tenant and returns its id.
+/// Makes a project of a tenant and returns its id.
 ///
 /// # Errors
 /// The control plane refuses it.
-pub async fn create_project(client: &Client, name: &str) -> Result<String> {
+pub async fn create_project(client: &Client, tenant: &str, name: &str) -> Result<String> {
     let request = api::ProjectServiceCreateRequest {
-        login: TENANT.to_owned(),
+        login: tenant.to_owned(),
         name: name.to_owned(),
         description: "project of the lab".to_owned(),
         ..Default::default()

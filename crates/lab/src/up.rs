@@ -62,13 +62,18 @@ pub fn assets(paths: &Paths, progress: &Progress) -> Result<Assets> {
     Ok(Assets { kernel, initrd, image })
 }
 
+/// Whether a lab runs that came up completely.
+pub fn runs(paths: &Paths) -> bool {
+    paths.seed().exists() && control::ask(&paths.control(), &Request::List).is_ok()
+}
+
 /// Starts the lab unless it runs.
 ///
 /// # Errors
 /// Something does not start; what runs by then stays, so that it can be looked at.
 pub fn up(paths: &Paths, spec: Spec) -> Result<()> {
     let progress = Progress::default();
-    if control::ask(&paths.control(), &Request::List).is_ok() {
+    if runs(paths) {
         let running = Spec::load(paths)?;
         if running != spec {
             bail!(
@@ -205,15 +210,19 @@ pub fn log_hint(paths: &Paths, part: &str) -> String {
 
 /// Waits until the control plane answers, and makes the tokens.
 async fn server(paths: &Paths, begin: Instant) -> Result<Client> {
-    let mut tokens = vec![(api::ADMIN, ["--admin-role", "editor"])];
-    tokens.extend(["boot", "switch", "bmc"].map(|agent| (agent, ["--infra-role", "editor"])));
+    let agent = "--user metal-stack --infra-role editor";
+    // it makes the tokens of machines, which belong to this user then
+    let boot = format!("--user {} --infra-role editor --machine-role editor", seed::MACHINE_USER);
+    let operator = "--user metal-stack --admin-role editor";
+    let tokens = [(api::ADMIN, operator), ("switch", agent), ("bmc", agent), ("boot", &boot)];
     wait_for_server(begin).await.with_context(|| log_hint(paths, parts::SERVER))?;
-    for (name, role) in tokens {
+    for (name, rights) in tokens {
         let mut command = shell::command(
             &paths.program("metal-server").display().to_string(),
-            ["token", "create", "--expires", "7d", "--user", "metal-stack"],
+            ["token", "create", "--expires", "7d"],
         );
-        command.args(["--description", &format!("lab: {name}")]).args(role);
+        command.args(["--description", &format!("lab: {name}")]);
+        command.args(rights.split_whitespace());
         command.args(parts::database(paths));
         let secret = shell::run(&mut command)?;
         write_secret(&paths.token(name), secret.trim())?;
@@ -222,7 +231,7 @@ async fn server(paths: &Paths, begin: Instant) -> Result<Client> {
 }
 
 async fn wait_for_server(begin: Instant) -> Result<()> {
-    let client = api::with_secret("")?.with_patience(Duration::ZERO);
+    let client = api::anonymous()?.with_patience(Duration::ZERO);
     loop {
         match client.health().get(proto::api::HealthServiceGetRequest::default()).await {
             Ok(_) => return Ok(()),

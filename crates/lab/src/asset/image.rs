@@ -70,7 +70,7 @@ pub fn image(
         .file(phone_home)
         .context("metal-phone-home is not built; `cargo xtask lab` builds it")?;
     for file in overlay::FILES {
-        key = key.text(file.path).text(file.text);
+        key = key.text(file.path).text(file.text).text(&file.mode.to_string());
     }
     for (target, unit) in overlay::ENABLED {
         key = key.text(target).text(unit);
@@ -103,7 +103,7 @@ fn build(root: &Path, base: &Path, kernel: &Kernel, phone_home: &Path) -> Result
     )?;
     put(&inside(root, overlay::PHONE_HOME), &fs::read(phone_home)?, 0o755)?;
     for file in overlay::FILES {
-        put(&inside(root, file.path), file.text.as_bytes(), 0o644)?;
+        put(&inside(root, file.path), file.text.as_bytes(), file.mode)?;
     }
     let units = root.join("etc/systemd/system");
     for unit in overlay::MASKED {

@@ -6,6 +6,8 @@ pub struct File {
     pub path: &'static str,
     /// What is in it.
     pub text: &'static str,
+    /// Its permissions.
+    pub mode: u32,
 }
 
 /// Units that a machine of the lab has no use for. Each one costs under emulation what a hundred cost on hardware.
@@ -68,6 +70,7 @@ pub const FILES: &[File] = &[
     File {
         path: "/etc/systemd/journald.conf.d/lab.conf",
         text: "# the log of a lab machine need not survive it\n[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
+        mode: 0o644,
     },
     // watchfrr and its shell scripts start twenty processes; the daemons read their part of frr.conf themselves
     File {
@@ -76,23 +79,27 @@ pub const FILES: &[File] = &[
                After=frr-zebra.service frr-bgpd.service\n\n\
                [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n\
                ExecReload=/usr/bin/vtysh -b\n\n[Install]\nWantedBy=multi-user.target\n",
+        mode: 0o644,
     },
     File {
         path: "/etc/systemd/system/frr-zebra.service",
         text: "[Unit]\nDescription=FRRouting: routes of the kernel\nPartOf=frr.service\nAfter=systemd-sysctl.service\n\n\
                [Service]\n\
                ExecStart=/usr/lib/frr/zebra -A 127.0.0.1 -s 90000000 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
+        mode: 0o644,
     },
     File {
         path: "/etc/systemd/system/frr-bgpd.service",
         text: "[Unit]\nDescription=FRRouting: BGP\nPartOf=frr.service\nAfter=frr-zebra.service\n\n\
                [Service]\nExecStart=/usr/lib/frr/bgpd -A 127.0.0.1 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
+        mode: 0o644,
     },
     // host keys are the machine's own: an image must not have any; an RSA key would take seconds to find
     File {
         path: "/etc/systemd/system/ssh.service.d/keys.conf",
         text: "[Service]\nExecStartPre=\n\
                ExecStartPre=/bin/sh -c '[ -e /etc/ssh/ssh_host_ed25519_key ] || exec ssh-keygen -q -t ed25519 -N \"\" -f /etc/ssh/ssh_host_ed25519_key'\n",
+        mode: 0o644,
     },
     File {
         path: "/etc/systemd/system/metal-phone-home.service",
@@ -100,6 +107,9 @@ pub const FILES: &[File] = &[
                After=frr-bgpd.service ssh.service\n\n\
                [Service]\nExecStart=/usr/sbin/metal-phone-home\nRestart=always\nRestartSec=1\n\n\
                [Install]\nWantedBy=multi-user.target\n",
+        mode: 0o644,
     },
-    File { path: "/etc/hostname", text: "machine\n" },
+    File { path: "/etc/hostname", text: "machine\n", mode: 0o644 },
+    // users come by their keys; nobody knows a password
+    File { path: "/etc/sudoers.d/metal", text: "metal ALL=(ALL) NOPASSWD: ALL\n", mode: 0o440 },
 ];

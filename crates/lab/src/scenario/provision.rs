@@ -32,7 +32,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         stage.note(&format!("{machine} waits again and holds nothing of {}", tenant.secret));
     }
 
-    let project = seed::create_project(&stage.client, "second").await?;
+    let project = seed::create_project(&stage.client, &stage.seed.tenant, "second").await?;
     let network = seed::create_network(&stage.client, &project, "second-private").await?;
     let machine = Machine { number: 1 };
     let wish = Wish { project, network, ..stage.wish(machine, "") };
