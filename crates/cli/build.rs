@@ -119,12 +119,7 @@ impl Tables {
                     value.number()
                 ));
             }
-            writeln!(
-                enums,
-                "Enum {{ name: {:?}, values: &[{}] }},",
-                kind.full_name(),
-                values.join(", ")
-            )?;
+            writeln!(enums, "Enum {{ values: &[{}] }},", values.join(", "))?;
         }
         Ok(format!(
             "pub(crate) static METHODS: &[Method] = &[\n{methods}];\n\
@@ -141,13 +136,12 @@ impl Tables {
             (self.kind(&field.kind()), false)
         };
         Ok(format!(
-            "Field {{ name: {:?}, json: {:?}, doc: {:?}, kind: {kind}, repeated: {}, map: {map}, optional: {}, oneof: {} }}",
+            "Field {{ name: {:?}, json: {:?}, doc: {:?}, kind: {kind}, repeated: {}, map: {map}, optional: {} }}",
             field.name(),
             field.json_name(),
             comment(&field.parent_message().parent_file(), field.path()),
             field.cardinality() == Cardinality::Repeated && !map,
             field.supports_presence(),
-            field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()),
         ))
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn command(branches: &Branches<'_>) -> Command {
         .about("Bare metal by command: machines, networks, addresses, images and their partitions")
         .after_help(
             "Exit codes: 0 done, 1 failed, 2 wrong input, 3 not found, 4 conflict, 5 not allowed, 6 server away, \
-             7 time is over, 8 differences found.",
+             7 time is over, 8 differences found, 9 nothing left.",
         )
         .disable_help_subcommand(true)
         .subcommand_required(true)
@@ -67,10 +67,26 @@ pub(crate) fn command(branches: &Branches<'_>) -> Command {
         }
         root = root.subcommand(branch_of_group);
     }
-    root.subcommand(
-        verb("version", "Show the version; --server asks for the server's, too")
-            .arg(flag_without_value("server", "Also ask the server")),
-    )
+    root
+}
+
+/// A firewall is a machine that is allocated as one: `firewall create` is `machine create --allocation-type firewall`.
+pub(crate) fn spelled_out(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
+    let firewall = |word: &String| matches!(word.as_str(), "firewall" | "firewalls" | "fw");
+    let Some(at) = words.iter().position(firewall) else { return words };
+    // Only as a noun: behind a flag it is a value.
+    let is_noun = at > 0 && words[1..at].iter().all(|word| word == "admin");
+    let type_flag = match words.get(at + 1).map(String::as_str) {
+        Some("create" | "allocate") => Some("--allocation-type=firewall"),
+        Some("list" | "ls") => Some("--allocation-allocation-type=firewall"),
+        _ => None,
+    };
+    if is_noun {
+        words[at] = "machine".to_owned();
+        words.extend(type_flag.map(str::to_owned));
+    }
+    words
 }
 
 /// A noun with its verbs.
@@ -314,5 +330,19 @@ mod tests {
             "metalctl image ls -o json".split(' ').map(str::to_owned).collect();
         let matches = command(&Branches::Typed(&words)).try_get_matches_from(&words).unwrap();
         assert_eq!(super::words(&matches).0, ["image", "list"]);
+    }
+
+    #[test]
+    fn firewalls_are_machines() {
+        let check = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            spelled_out(&words).join(" ")
+        };
+        assert_eq!(
+            check("m firewall list -o wide"),
+            "m machine list -o wide --allocation-allocation-type=firewall"
+        );
+        assert_eq!(check("m admin fw describe x"), "m admin machine describe x");
+        assert_eq!(check("m image list --feature firewall"), "m image list --feature firewall");
     }
 }

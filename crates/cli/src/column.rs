@@ -28,8 +28,6 @@ pub(crate) enum Form {
     Age,
     /// Time until, `3d 4h`; `expired` when it is over.
     Until,
-    /// Bytes with a unit.
-    Bytes,
     /// Number of entries.
     Count,
     /// Made of the whole object.
@@ -392,7 +390,6 @@ impl Column {
                 left if left <= 0 => "expired".to_owned(),
                 left => span(left),
             }),
-            Form::Bytes => values.first().and_then(|v| number(v)).map_or(String::new(), bytes),
             Form::Plain | Form::Whole(_) => {
                 values.iter().map(|value| plain(value)).collect::<Vec<_>>().join(",")
             }

@@ -1,8 +1,16 @@
 //! The commands that are more than one call, and the way from words to all of them.
 
-pub(crate) mod context;
+mod apply;
+mod complete;
+mod context;
+mod edit;
+mod explain;
 pub(crate) mod generic;
-pub(crate) mod wait;
+mod login;
+mod machine;
+pub(crate) mod man;
+mod show;
+mod wait;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,9 +42,35 @@ macro_rules! special {
 }
 
 special! {
+    ["apply"] => apply::command, run;
+    ["diff"] => apply::diff_command, diff;
+    ["edit"] => edit::command, run;
+    ["explain"] => explain::command, run;
+    ["call"] => explain::call_command, call;
     ["context"] => context::command, run;
+    ["login"] => login::command, run;
+    ["logout"] => login::logout_command, logout;
+    ["whoami"] => login::whoami_command, whoami;
+    ["status"] => show::status_command, status;
+    ["version"] => show::version_command, version;
+    ["completion"] => complete::command, run;
+    ["__complete"] => complete::words_command, words;
+    ["man"] => man::command, run;
+    ["__help"] => man::help_command, help;
     ["machine", "wait"] => wait::command, run;
-    ["admin", "machine", "wait"] => wait::command, run;
+    ["machine", "events"] => machine::events_command, events;
+    ["machine", "ssh"] => machine::ssh_command, ssh;
+    ["machine", "console"] => machine::missing_command, console;
+    ["machine", "power"] => machine::power_command, power;
+    ["machine", "identify"] => machine::identify_command, identify;
+    ["machine", "lock"] => machine::lock_command, lock;
+    ["machine", "taint"] => machine::lock_command, taint;
+    ["machine", "reinstall"] => machine::missing_command, reinstall;
+    ["machine", "update-firmware"] => machine::missing_command, firmware;
+    ["size", "suggest"] => machine::suggest_command, suggest;
+    ["switch", "ports"] => show::ports_command, ports;
+    ["project", "member", "list"] => show::members_command, project_members;
+    ["tenant", "member", "list"] => show::members_command, tenant_members;
 }
 
 impl Special {

@@ -45,8 +45,6 @@ pub(crate) struct Field {
     pub(crate) map: bool,
     /// Absent differs from empty.
     pub(crate) optional: bool,
-    /// One of several that exclude each other.
-    pub(crate) oneof: bool,
 }
 
 /// What a field holds.
@@ -70,8 +68,6 @@ pub(crate) enum Kind {
 /// A choice.
 #[derive(Debug)]
 pub(crate) struct Enum {
-    /// Full name.
-    pub(crate) name: &'static str,
     /// The choices in the order of the contract; the first one means "not given".
     pub(crate) values: &'static [Value],
 }
@@ -219,6 +215,6 @@ mod tests {
         assert_eq!(method.short_service(), "IPService");
         let family = method.request().field("addressFamily").unwrap();
         assert_eq!(family.choice().unwrap().value("ipv6").unwrap().name, "IP_ADDRESS_FAMILY_V6");
-        assert!(method.doc.len() > 10 && family.optional && !family.oneof);
+        assert!(method.doc.len() > 10 && family.optional);
     }
 }

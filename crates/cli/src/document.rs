@@ -134,16 +134,6 @@ impl Node {
             ),
         }
     }
-
-    /// The value of a key.
-    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
-        match &self.content {
-            Content::Map(entries) => {
-                entries.iter().find(|(known, ..)| known == key).map(|(.., node)| node)
-            }
-            _ => None,
-        }
-    }
 }
 
 /// What an unquoted scalar means, as YAML 1.2 has it.
@@ -190,7 +180,8 @@ mod tests {
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[0].value(), json!({"id": "a", "list": [1, "1"]}));
         assert_eq!(documents[1].value(), json!({"id": "b", "n": 1.5, "t": null}));
-        assert_eq!(documents[0].get("list").unwrap().line, 5);
+        let Content::Map(entries) = &documents[0].content else { panic!("a map") };
+        assert_eq!((entries[1].1, entries[1].2.line), (4, 5));
         assert_eq!(documents[1].line, 9);
     }
 

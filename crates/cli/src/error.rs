@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Usage = 2,
     /// What was named does not exist.
     NotFound = 3,
-    /// The state of things forbids it: exists already, changed meanwhile, locked, used up.
+    /// The state of things forbids it: exists already, changed meanwhile, locked.
     Conflict = 4,
     /// Not logged in, or not allowed.
     Denied = 5,
@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Timeout = 7,
     /// `diff` found differences.
     Differs = 8,
+    /// Nothing is left of what was asked for, or too many calls were made.
+    Exhausted = 9,
 }
 
 /// An error as the user sees it.
@@ -65,9 +67,8 @@ impl Error {
                 .hint("`update` changes it, `apply` creates or changes"),
             ErrorCode::Aborted => Self::new(Kind::Conflict, said)
                 .hint("somebody else changed it meanwhile: read it again and repeat"),
-            ErrorCode::FailedPrecondition | ErrorCode::ResourceExhausted => {
-                Self::new(Kind::Conflict, said)
-            }
+            ErrorCode::FailedPrecondition => Self::new(Kind::Conflict, said),
+            ErrorCode::ResourceExhausted => Self::new(Kind::Exhausted, said),
             ErrorCode::InvalidArgument | ErrorCode::OutOfRange => {
                 Self::new(Kind::Usage, said).hint("`--help` shows what each flag takes")
             }

@@ -9,6 +9,7 @@ mod column;
 mod command;
 mod context;
 mod contract;
+mod difference;
 mod document;
 mod error;
 mod flag;
@@ -16,6 +17,7 @@ mod manifest;
 mod noun;
 mod output;
 mod path;
+mod plan;
 mod request;
 mod session;
 mod table;
@@ -35,6 +37,7 @@ pub fn run(words: &[String]) -> u8 {
         println!("metalctl {}", env!("CARGO_PKG_VERSION"));
         return 0;
     }
+    let words = &app::spelled_out(words);
     let matches = match app::command(&Branches::Typed(words)).try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => return refused(&error, words),

@@ -41,22 +41,27 @@ pub(crate) fn read(file: &str) -> Result<Vec<Document>> {
 /// The requests of a verb from a file.
 pub(crate) fn requests(verb: &Verb, file: &str) -> Result<Vec<Value>> {
     let documents = read(file)?;
-    let message = verb.method.request();
     let mut problems = Vec::new();
     let mut requests = Vec::new();
     for document in &documents {
-        // Either the request itself, or a thing as `describe -o yaml` shows it.
-        let thing = thing(verb)
-            .filter(|thing| !fits(&document.node, message) || fits(&document.node, thing));
-        check(&document.node, thing.unwrap_or(message), &mut problems);
-        let value = document.node.value();
-        requests.push(match thing {
-            Some(_) => request(verb, &value),
-            None => value,
-        });
+        check_for(verb, &document.node, &mut problems);
+        requests.push(request_from(verb, &document.node.value()));
     }
     match problems.is_empty() {
         true => Ok(requests),
+        false => Err(wrong(file, &problems)),
+    }
+}
+
+/// A part of a request from a file, checked like the whole.
+pub(crate) fn part(file: &str, message: &str) -> Result<Value> {
+    let message =
+        Message::find(message).ok_or_else(|| Error::failed(format!("{message} is unknown")))?;
+    let documents = read(file)?;
+    let mut problems = Vec::new();
+    check(&documents[0].node, message, &mut problems);
+    match problems.is_empty() {
+        true => Ok(short_enums(&documents[0].node.value(), Some(message))),
         false => Err(wrong(file, &problems)),
     }
 }
@@ -75,15 +80,37 @@ pub(crate) fn wrong(file: &str, problems: &[Problem]) -> Error {
         .hint("`metalctl explain NOUN` shows which fields there are")
 }
 
-/// The message of the noun.
-fn thing(verb: &Verb) -> Option<&'static Message> {
-    Message::find(verb.noun.message)
+/// Whether fields of the request are meant, rather than those of a thing as `describe -o yaml` shows it.
+fn is_request<'a>(verb: &Verb, mut keys: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let Some(thing) = Message::find(verb.noun.message) else { return true };
+    let request = verb.method.request();
+    let misfits =
+        |message: &Message| keys.clone().filter(|key| message.field(key).is_none()).count();
+    let (of_request, of_thing) = (misfits(request), misfits(thing));
+    // What fits both is taken for a thing, unless a thing is made from quite other fields.
+    of_request < of_thing
+        || of_request == of_thing
+            && verb.noun.name == "machine"
+            && keys.all(|key| key != "allocation")
 }
 
-fn fits(node: &Node, message: &Message) -> bool {
-    match &node.content {
-        Content::Map(entries) => entries.iter().all(|(key, ..)| message.field(key).is_some()),
-        _ => false,
+/// Finds what does not fit what a verb takes from a file.
+pub(crate) fn check_for(verb: &Verb, node: &Node, problems: &mut Vec<Problem>) {
+    let is_request = match &node.content {
+        Content::Map(entries) => is_request(verb, entries.iter().map(|(key, ..)| key.as_str())),
+        _ => true,
+    };
+    let message = if is_request { None } else { Message::find(verb.noun.message) };
+    check(node, message.unwrap_or(verb.method.request()), problems);
+}
+
+/// The request that a file's content means.
+pub(crate) fn request_from(verb: &Verb, value: &Value) -> Value {
+    let keys = value.as_object().into_iter().flat_map(|fields| fields.keys());
+    if is_request(verb, keys.map(String::as_str).collect::<Vec<_>>().into_iter()) {
+        short_enums(value, Some(verb.method.request()))
+    } else {
+        request(verb, value)
     }
 }
 
@@ -111,7 +138,7 @@ pub(crate) fn check(node: &Node, message: &'static Message, problems: &mut Vec<P
     let Content::Map(entries) = &node.content else {
         return problems.push(Problem {
             line: node.line,
-            text: format!("here a {} is expected, a map of fields", message.short()),
+            text: format!("here fields of {} are expected", message.short()),
         });
     };
     for (key, line, node) in entries {
@@ -126,7 +153,7 @@ pub(crate) fn check(node: &Node, message: &'static Message, problems: &mut Vec<P
                     });
                 problems.push(Problem {
                     line: *line,
-                    text: format!("a {} has no field {key}; {near}", message.short()),
+                    text: format!("{} has no field {key}; {near}", message.short()),
                 });
             }
         }
@@ -346,7 +373,7 @@ mod tests {
         let text = error.sentence.replace(path.to_str().unwrap(), "image.yaml");
         expect![[r#"
             image.yaml has 4 errors:
-              image.yaml:2: a Image has no field urll; did you mean url?
+              image.yaml:2: Image has no field urll; did you mean url?
               image.yaml:5: features: "router" is none of machine, firewall
               image.yaml:6: classification: "suported" is none of preview, supported, deprecated
               image.yaml:7: name: 12 is not text, in quotes if it looks like a number"#]]

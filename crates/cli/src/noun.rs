@@ -50,7 +50,7 @@ nouns! {
     "vpn" [], "VPNService", "metalstack.api.v2.VPNNode", "id", column::VPN, "Management network of firewalls and machines";
     "user" ["users"], "UserService", "metalstack.api.v2.User", "login", column::USER, "Who you are";
     "method" ["methods", "api-methods"], "MethodService", "", "", column::NONE, "What the API offers and what your token may call";
-    "health" [], "HealthService", "metalstack.api.v2.Health", "", column::HEALTH, "Whether the parts of the cloud work";
+    "health" [], "HealthService", "metalstack.api.v2.Health", "", column::NONE, "Whether the parts of the cloud work";
     "api-version" [], "VersionService", "metalstack.api.v2.Version", "", column::NONE, "Version of the server";
     "timeline" [], "TimelineService", "metal.v1.Phase", "", column::PHASE, "Where the time of a provisioning went";
     "bmc" [], "BMCService", "", "", column::NONE, "What BMC agents call";

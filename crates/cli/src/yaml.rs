@@ -157,7 +157,7 @@ mod tests {
         expect![[r#"
             empty: []
             events:
-            - n:
+            - "n":
               - 1
               - 2
               time: "2026-01-01T00:00:00Z"

@@ -1,16 +1,19 @@
 //! The commands that are one call: `list`, `describe`, `create`, `update`, `delete` and the rest of the contract.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
 use crate::app::{flag, flag_without_value};
 use crate::contract::Method;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flag as flags;
 use crate::manifest;
-use crate::output::{Content, Shape};
+use crate::output::{Content, Format, Shape};
 use crate::request;
-use crate::session::{Session, confirm, note};
+use crate::session::{Session, confirm, note, out};
 use crate::verb::{self, Group, Verb};
 
 /// The command of a verb.
@@ -79,6 +82,24 @@ pub(crate) fn command(verb: &Verb) -> Command {
     }
     if verb.lists() {
         command = command.args(shape_args());
+    }
+    if verb.only_reads() {
+        command = command.arg(
+            flag("watch", "SECONDS", "Show it again whenever it changes")
+                .short('w')
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("2")
+                .value_parser(clap::value_parser!(u64).range(1..=3600))
+                .help_heading("Output"),
+        );
+    }
+    if verb.noun.name == "machine" && name == "create" {
+        command = command.arg(flag(
+            "firewall-rules-file",
+            "FILE",
+            "Rules of a firewall: YAML with `egress` and `ingress`",
+        ));
     }
     if verb.group == Group::User && verb.only_reads() && everything(verb).is_some() {
         command =
@@ -171,24 +192,65 @@ pub(crate) async fn run(session: &Session, verb: &Verb, matches: &ArgMatches) ->
         && !(field.name == "project" && session.default_project().is_some())
         && field.name != "login"
     {
-        return Err(Error::usage(format!("`{}` needs to know which one", verb.spelled()))
+        return Err(Error::usage(format!("`{}` needs to know which one", verb.words.join(" ")))
             .hint(format!("metalctl {} {}", verb.spelled(), field.name.to_uppercase())));
     }
     if verb.name() == "delete" && verb.noun.name != "token" {
         let yes = matches.get_flag("yes");
         confirm(&format!("delete {} {}?", verb.noun.name, ids.join(", ")), yes)?;
     }
+    if let Some(seconds) = matches.try_get_one::<u64>("watch").ok().flatten() {
+        return watch(session, verb, matches, &ids, *seconds).await;
+    }
     let mut answers = Vec::new();
     let named: Vec<Option<&str>> =
         if ids.is_empty() { vec![None] } else { ids.iter().map(|id| Some(id.as_str())).collect() };
     for start in starts {
         for id in &named {
-            let request = request::build(session, verb, matches, *id, start.clone()).await?;
+            let mut request = request::build(session, verb, matches, *id, start.clone()).await?;
+            if let Some(file) = matches.try_get_one::<String>("firewall-rules-file").ok().flatten()
+            {
+                request["firewallSpec"] = json!({ "firewallRules": manifest::part(file, "metalstack.api.v2.FirewallRules")? });
+            }
             answers.push(call(session, verb, request, matches).await?);
         }
     }
-    show(session, verb, answers, matches)?;
-    Ok(())
+    match text(session, verb, answers, matches)? {
+        Some(text) => out(&text),
+        None => {
+            note("done");
+            Ok(())
+        }
+    }
+}
+
+/// Shows an answer whenever it differs from the one before: on a terminal in its place, else below it.
+async fn watch(
+    session: &Session,
+    verb: &Verb,
+    matches: &ArgMatches,
+    ids: &[String],
+    seconds: u64,
+) -> Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    let mut before = None;
+    loop {
+        let request =
+            request::build(session, verb, matches, ids.first().map(String::as_str), json!({}))
+                .await?;
+        let answered = pages(session, verb.method, request).await;
+        let text = match answered {
+            Ok(answer) => text(session, verb, vec![answer], matches)?.unwrap_or_default(),
+            // The next look may find the server again.
+            Err(error) if error.kind == Kind::Away => format!("{error}\n"),
+            Err(error) => return Err(error),
+        };
+        if before.as_ref() != Some(&text) {
+            out(&if terminal { format!("\x1b[H\x1b[2J{text}") } else { text.clone() })?;
+            before = Some(text);
+        }
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
 }
 
 async fn call(
@@ -232,37 +294,47 @@ async fn pages(session: &Session, method: &Method, mut request: Value) -> Result
     Ok(answer)
 }
 
-fn show(session: &Session, verb: &Verb, answers: Vec<Value>, matches: &ArgMatches) -> Result<()> {
+/// The answers as text; nothing when there is nothing to show of a change.
+fn text(
+    session: &Session,
+    verb: &Verb,
+    answers: Vec<Value>,
+    matches: &ArgMatches,
+) -> Result<Option<String>> {
     let empty =
         answers.iter().all(|answer| answer.as_object().is_none_or(|fields| fields.is_empty()));
     if empty && !verb.only_reads() {
-        note("done");
-        return Ok(());
+        return Ok(None);
     }
     let usual = if verb.lists() { "table" } else { "yaml" };
     let mut answers: Vec<_> =
         answers.into_iter().map(|value| request::answer(verb, value)).collect();
     if answers.len() > 1 {
-        let items = answers.iter().filter_map(|answer| match &answer.content {
-            Content::One(item) => Some(item.clone()),
-            Content::Many(_) => None,
-        });
-        let items: Vec<Value> = items.collect();
+        let items = answers
+            .iter()
+            .filter_map(|answer| match &answer.content {
+                Content::One(item) => Some(item.clone()),
+                Content::Many(_) => None,
+            })
+            .collect();
         answers.truncate(1);
         answers[0].content = Content::Many(items);
     }
+    let format = session.format(usual)?;
+    let shape = shape(matches);
+    let mut text = String::new();
     for answer in answers {
-        session.show(answer, usual, &shape(matches))?;
+        text.push_str(&answer.write(&format, &shape, session.now())?);
     }
-    Ok(())
+    if text.is_empty() && verb.lists() && matches!(format, Format::Table | Format::Wide) {
+        note(&format!("there is no {} to show", verb.noun.name));
+    }
+    Ok(Some(text))
 }
 
 /// How the command is typed, for its help.
 fn examples(verb: &Verb) -> String {
-    let words = match verb.group {
-        Group::User => verb.spelled(),
-        _ => verb.spelled(),
-    };
+    let words = verb.spelled();
     let mut lines = Vec::new();
     match (verb.noun.name, verb.method.name) {
         ("machine", "Create") => {

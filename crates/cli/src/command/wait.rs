@@ -15,7 +15,10 @@ use crate::output::{Answer, Content, Shape};
 use crate::session::Session;
 use crate::verb::Group;
 
-const EVERY: Duration = Duration::from_secs(1);
+/// Often enough for people, seldom enough for the server's limit of calls per minute.
+const EVERY: Duration = Duration::from_secs(2);
+/// Phases are asked for at every third look.
+const PHASES_EVERY: u32 = 3;
 /// Events of a life between power-on and release, by the names people type.
 const GOALS: [&str; 8] = [
     "PXE Booting",
@@ -112,11 +115,15 @@ impl Following<'_> {
         let mut progress = Progress::new(begun);
         let mut screen = Screen::new();
         let mut away = false;
+        let (mut looks, mut phases) = (0_u32, Vec::new());
         loop {
             match self.machine().await {
                 Ok(machine) => {
                     away = false;
-                    let phases = self.phases().await;
+                    if looks.is_multiple_of(PHASES_EVERY) {
+                        phases = self.phases().await;
+                    }
+                    looks += 1;
                     let goal = goal.unwrap_or(if machine.get("allocation").is_some() {
                         "Phoned Home"
                     } else {
@@ -142,8 +149,10 @@ impl Following<'_> {
                     }
                     screen.status(&progress.status(&machine, goal, Timestamp::now()));
                 }
-                // A server that restarts is no reason to stop.
-                Err(error) if error.kind == Kind::Away || error.kind == Kind::Timeout => {
+                // A server that restarts or is busy is no reason to stop.
+                Err(error)
+                    if matches!(error.kind, Kind::Away | Kind::Timeout | Kind::Exhausted) =>
+                {
                     if !std::mem::replace(&mut away, true) {
                         screen.line(&format!("{}; still trying", error.sentence));
                     }
