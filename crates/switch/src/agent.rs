@@ -6,7 +6,7 @@ mod pass;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use client::ConnectError;
@@ -110,13 +110,16 @@ impl<B: Backend> Agent<B> {
     }
 
     fn site(&self) -> crate::plan::Site {
-        let down = self.intake.lock().unwrap_or_else(PoisonError::into_inner).saved().down.clone();
-        site(&self.config, down)
+        site(&self.config, self.intake().saved().down.clone())
+    }
+
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, switch: api::Switch, generation: Option<u64>, save: bool) {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut intake = self.intake();
         match intake.offer(switch, generation, Instant::now()) {
             Taken::Same => {}
             Taken::Old => tracing::info!(?generation, "an older state is ignored"),
@@ -219,7 +222,7 @@ impl<B: Backend> Agent<B> {
     /// Makes the switch known: at the start, when its ports change and when the control plane has forgotten it.
     async fn register(self: Arc<Self>, shutdown: Shutdown) {
         let mut registered: Option<BTreeSet<String>> = None;
-        let mut failing = false;
+        let (mut failing, mut forgotten) = (false, false);
         let mut end = pin!(shutdown.wait());
         loop {
             match self.backend.observe().await {
@@ -236,6 +239,9 @@ impl<B: Backend> Agent<B> {
                                 tracing::info!(ports = ports.len(), "registered");
                                 registered = Some(ports);
                                 failing = false;
+                                if std::mem::take(&mut forgotten) {
+                                    self.intake().count_anew();
+                                }
                             }
                             Err(error) if std::mem::replace(&mut failing, true) => {
                                 tracing::debug!(%error, "still not registered");
@@ -251,6 +257,7 @@ impl<B: Backend> Agent<B> {
                 () = &mut end => return,
                 () = self.unknown.notified() => {
                     registered = None;
+                    forgotten = true;
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 () = tokio::time::sleep(pause) => {}
@@ -312,7 +319,9 @@ impl<B: Backend> Agent<B> {
         let up = sessions.values().filter(|session| session.is_established()).count();
         metrics::gauge!("switch_bgp_established").set(up as f64);
         let ports = desired.ports.keys();
-        self.control.heartbeat(report::heartbeat(&self.config.id, report, ports, &sessions)).await
+        let config = &self.config;
+        let heartbeat = report::heartbeat(&config.id, report, ports, &config.uplinks, &sessions);
+        self.control.heartbeat(heartbeat).await
     }
 
     /// Tells that the agent itself lives.

@@ -54,29 +54,24 @@ async fn apply_routing(
     keep: &[String],
     outcome: &mut Outcome,
 ) {
-    // Not what was observed for the plan: steps in between have removed neighbours.
-    let before = match backend.observe().await.map(|observed| observed.routing) {
-        Ok(Ok(before)) => before,
-        Ok(Err(error)) => return outcome.errors.push(format!("routing: {error}")),
-        Err(error) => return outcome.errors.push(format!("routing: {error:#}")),
-    };
+    let before = &routing.before;
     let text = Step::Routing(Box::new(routing.clone())).to_string();
-    let Err(error) = reach(backend, &before, &routing.wanted, keep).await else {
+    let Err(error) = reach(backend, before, &routing.wanted, keep).await else {
         outcome.done.push(text);
         return;
     };
     outcome.errors.push(format!("cannot {text}: {error:#}"));
-    if let Err(error) = reach(backend, &routing.wanted, &before, keep).await {
+    if let Err(error) = reach(backend, &routing.wanted, before, keep).await {
         outcome.errors.push(format!("and it cannot be taken back: {error:#}"));
     }
 
-    let ports = ports_in(&routing.wanted, &before, &routing.change);
+    let ports = ports_in(&routing.wanted, before, &routing.change);
     let mut current = ports
         .iter()
-        .fold(routing.wanted.clone(), |wanted, port| wanted.with_port_from(&before, port));
-    if current != before && reach(backend, &before, &current, keep).await.is_err() {
+        .fold(routing.wanted.clone(), |wanted, port| wanted.with_port_from(before, port));
+    if current != *before && reach(backend, before, &current, keep).await.is_err() {
         // What concerns no port at all is refused: nothing is left that could be saved.
-        if let Err(error) = reach(backend, &current, &before, keep).await {
+        if let Err(error) = reach(backend, &current, before, keep).await {
             outcome.errors.push(format!("and it cannot be taken back: {error:#}"));
         }
         return;
@@ -108,7 +103,13 @@ async fn reach(
     keep: &[String],
 ) -> anyhow::Result<()> {
     let change = Change::between(from, wanted, keep);
-    backend.apply(&Step::Routing(Box::new(Routing { wanted: wanted.clone(), change }))).await
+    backend
+        .apply(&Step::Routing(Box::new(Routing {
+            before: from.clone(),
+            wanted: wanted.clone(),
+            change,
+        })))
+        .await
 }
 
 /// Ports that the change is about: neighbours on an interface before or after.

@@ -101,6 +101,8 @@ pub enum Step {
 /// A change of the routing configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing {
+    /// What runs when this step begins, and again when it cannot be done.
+    pub before: frr::Config,
     /// What should run.
     pub wanted: frr::Config,
     /// The difference, for people.

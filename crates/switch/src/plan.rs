@@ -214,9 +214,9 @@ impl<'a> Planner<'a> {
         // What goes with the neighbours that were removed before is gone by then.
         let gone =
             |line: &&Line| line.neighbour().is_some_and(|(_, name)| self.unpeer.contains(name));
-        let then: Config = running.lines().iter().filter(|line| !gone(line)).cloned().collect();
-        let change = Change::between(&then, &wanted, &self.site.keep);
-        (!change.is_empty()).then_some(Routing { wanted, change })
+        let before: Config = running.lines().iter().filter(|line| !gone(line)).cloned().collect();
+        let change = Change::between(&before, &wanted, &self.site.keep);
+        (!change.is_empty()).then_some(Routing { before, wanted, change })
     }
 }
 

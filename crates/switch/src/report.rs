@@ -60,11 +60,15 @@ pub fn switch(config: &Config, observed: &Observed, kernel: &str) -> api::Switch
     }
 }
 
-/// The heartbeat. `known` are the ports that the control plane knows: all of them must be named and no others.
+/// The heartbeat. `known` are the ports that the control plane knows: the state of all of them must be named.
+///
+/// Sessions of the `uplinks` are named, too: without any session in the message nothing would be said about sessions,
+/// and the control plane would go on showing the last one of a machine that is gone.
 pub fn heartbeat<'a>(
     id: &str,
     report: &Report,
     known: impl Iterator<Item = &'a String>,
+    uplinks: &[String],
     sessions: &BTreeMap<String, Session>,
 ) -> infra::SwitchServiceHeartbeatRequest {
     let mut request = infra::SwitchServiceHeartbeatRequest {
@@ -80,7 +84,9 @@ pub fn heartbeat<'a>(
     };
     for name in known {
         request.port_states.insert(name.clone(), status(report.ports.get(name)).into());
-        if let Some(session) = sessions.get(name) {
+    }
+    for (name, session) in sessions {
+        if request.port_states.contains_key(name) || uplinks.contains(name) {
             request.bgp_port_states.insert(name.clone(), session_state(session));
         }
     }
@@ -171,9 +177,10 @@ mod tests {
             ("swp1".into(), session("Established", Some("m"))),
             ("swp2".into(), session("Clearing", Some("m2"))),
             ("up0".into(), session("Idle", None)),
+            ("10.9.9.9".into(), session("Idle", None)),
         ];
         let known = ["swp1", "swp2", "swp9"].map(String::from);
-        let request = heartbeat("leaf01", &report, known.iter(), &sessions.into());
+        let request = heartbeat("leaf01", &report, known.iter(), &["up0".into()], &sessions.into());
         assert_eq!(request.error.as_deref(), Some("swp2: refused; swp3: refused"));
         let states: BTreeMap<_, _> = request
             .port_states
@@ -181,7 +188,9 @@ mod tests {
             .map(|(name, state)| (name.as_str(), state.to_i32()))
             .collect();
         assert_eq!(states, [("swp1", 1), ("swp2", 2), ("swp9", 3)].into());
-        assert_eq!(request.bgp_port_states.len(), 2);
+        let mut named: Vec<_> = request.bgp_port_states.keys().map(String::as_str).collect();
+        named.sort_unstable();
+        assert_eq!(named, ["swp1", "swp2", "up0"]);
         // A name of one character is not sent: the contract would refuse everything.
         assert_eq!(request.bgp_port_states["swp1"].neighbor, None);
         assert_eq!(request.bgp_port_states["swp2"].neighbor.as_deref(), Some("m2"));

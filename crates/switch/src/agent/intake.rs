@@ -47,6 +47,11 @@ impl Intake {
         &self.saved
     }
 
+    /// The control plane did not know this switch and counts from the beginning.
+    pub(crate) fn count_anew(&mut self) {
+        self.saved.generation = 0;
+    }
+
     /// The control plane said how the switch should be. Without a generation it was asked directly and is right.
     pub(crate) fn offer(
         &mut self,
@@ -112,6 +117,16 @@ mod tests {
         assert_eq!(intake.offer(say(None), Some(4), later + Duration::from_secs(119)), Taken::Old);
         let insisted = intake.offer(say(None), Some(4), later + Duration::from_secs(120));
         assert!(matches!(insisted, Taken::New(desired) if desired.generation == 4));
+    }
+
+    #[test]
+    fn a_control_plane_that_has_forgotten_counts_anew() {
+        let (mut intake, now) = (Intake::new(Saved::default()), Instant::now());
+        intake.offer(say(Some("vrf1")), Some(5), now);
+        intake.count_anew();
+        assert!(
+            matches!(intake.offer(say(None), Some(0), now), Taken::New(d) if d.generation == 0)
+        );
     }
 
     #[test]

@@ -21,8 +21,8 @@ const FILTERED: Duration = Duration::from_millis(1200);
 pub(crate) struct Memory {
     /// Refused ports: in which generation, until when.
     frozen: BTreeMap<String, (u64, Instant)>,
-    /// Generation that was reached without errors.
-    reached: Option<u64>,
+    /// What was reached without errors: whatever is to be done then was done by somebody else.
+    reached: Option<Desired>,
     /// What was said last about what is wrong.
     errors: Vec<String>,
 }
@@ -78,7 +78,7 @@ pub(crate) async fn pass(
             ports = observed.ports;
             if !plan.is_empty() {
                 changed = true;
-                announce(&plan, memory.reached == Some(generation));
+                announce(&plan, desired.is_some() && memory.reached.as_ref() == desired);
                 let outcome = apply(backend, &plan.steps, &site.keep).await;
                 let until = Instant::now() + FROZEN;
                 memory
@@ -101,7 +101,7 @@ pub(crate) async fn pass(
         }
     }
     let took = started.elapsed();
-    memory.reached = errors.is_empty().then_some(generation);
+    memory.reached = desired.filter(|_| errors.is_empty()).cloned();
     if errors != memory.errors {
         for error in &errors {
             tracing::warn!(generation, "{error}");
@@ -129,8 +129,8 @@ fn announce(plan: &Plan, reached: bool) {
         } else {
             tracing::info!(%step, "applying");
         }
-        tracing::debug!("{plan}");
     }
+    tracing::debug!("{plan}");
 }
 
 /// Whether a neighbour that stays loses a part of what it may announce.

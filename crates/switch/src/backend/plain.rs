@@ -103,25 +103,30 @@ impl Plain {
         Ok(())
     }
 
+    /// What is left to do.
+    async fn change(&self, wanted: &Config) -> Result<Change> {
+        let running = self.vtysh.running().await?;
+        Ok(Change::between(&running, wanted, &self.settings.frr.keep))
+    }
+
     /// Adds, looks, removes, looks: until what runs is what is wanted.
     async fn converge(&self, wanted: &Config) -> Result<()> {
         let nothing = Config::default();
         let complete = Change::between(&nothing, wanted, &self.settings.frr.keep);
         self.vtysh.check(&complete.opening_commands()).await?;
         let mut said = Vec::new();
+        let mut change = self.change(wanted).await?;
         for _ in 0..ROUNDS {
-            let running = self.vtysh.running().await?;
-            let change = Change::between(&running, wanted, &self.settings.frr.keep);
             if change.is_empty() {
                 return Ok(());
             }
             said.extend(self.vtysh.configure(&change.opening_commands()).await.err());
-            let running = self.vtysh.running().await?;
-            let change = Change::between(&running, wanted, &self.settings.frr.keep);
-            said.extend(self.vtysh.configure(&change.closing_commands()).await.err());
+            change = self.change(wanted).await?;
+            if change.closes() {
+                said.extend(self.vtysh.configure(&change.closing_commands()).await.err());
+                change = self.change(wanted).await?;
+            }
         }
-        let running = self.vtysh.running().await?;
-        let change = Change::between(&running, wanted, &self.settings.frr.keep);
         if change.is_empty() {
             return Ok(());
         }

@@ -74,7 +74,11 @@ async fn look(device: &impl Backend) -> Observed {
 }
 
 fn routing(wanted: &Config) -> Step {
-    Step::Routing(Box::new(Routing { wanted: wanted.clone(), change: Change::default() }))
+    Step::Routing(Box::new(Routing {
+        before: Config::default(),
+        wanted: wanted.clone(),
+        change: Change::default(),
+    }))
 }
 
 fn leaf(ports: &[&str]) -> Leaf {

@@ -54,9 +54,11 @@ impl World {
         for address in ["10.128.0.1/32", "10.66.0.1/32", "2001:db8:1::1/128"] {
             run(&format!("ip -n {machine} addr add {address} dev lo"));
         }
-        for space in ["leaf", "exit", "m1"] {
-            world.start_frr(space);
-        }
+        std::thread::scope(|scope| {
+            for space in ["leaf", "exit", "m1"] {
+                scope.spawn(|| world.start_frr(space));
+            }
+        });
         world.vtysh("exit", "router bgp 4200000021\nbgp router-id 10.0.0.21\nno bgp ebgp-requires-policy\nneighbor leaf interface remote-as external\naddress-family ipv4 unicast\nneighbor leaf default-originate\nexit-address-family\naddress-family ipv6 unicast\nneighbor leaf activate\nneighbor leaf default-originate\n");
         world.vtysh("m1", "route-map loopback permit 10\nmatch interface lo\nexit\nrouter bgp 4210000001\nbgp router-id 10.128.0.1\nno bgp ebgp-requires-policy\nneighbor lan0 interface remote-as external\naddress-family ipv4 unicast\nredistribute connected route-map loopback\nexit-address-family\naddress-family ipv6 unicast\nredistribute connected route-map loopback\nneighbor lan0 activate\n");
         Some(world)
@@ -88,7 +90,7 @@ impl World {
             let Ok(text) = fs::read_to_string(&file) else { continue };
             let Ok(pid) = text.trim().parse() else { continue };
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            while kill(Pid::from_raw(pid), None).is_ok() {
+            while is_running(pid) {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
             let _ = fs::remove_file(file);
@@ -165,6 +167,12 @@ impl World {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+/// Dead but not yet buried is dead.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 /// One thread only: others would be outside.
