@@ -323,10 +323,7 @@ impl Machines {
         let (verdict, label) = match &answer {
             Ok(Verdict::New) => (Verdict::New, "new"),
             Ok(verdict) => (verdict.clone(), "accepted"),
-            Err(Error::Refused(why)) => {
-                tracing::warn!(%mac, machine = %uuid, port, why, "the control plane refuses a machine");
-                (Verdict::Refused(why.clone()), "refused")
-            }
+            Err(Error::Refused(why)) => (Verdict::Refused(why.clone()), "refused"),
             Err(error) => {
                 let before = &claim.verdict;
                 tracing::warn!(%mac, machine = %uuid, port, %error, ?before, "a machine could not be checked");
@@ -334,8 +331,14 @@ impl Machines {
                 return answer.map(drop);
             }
         };
-        if verdict != claim.verdict {
-            tracing::info!(%mac, machine = %uuid, port, verdict = label, "checked");
+        match &verdict {
+            same if *same == claim.verdict => {
+                tracing::debug!(%mac, machine = %uuid, port, verdict = label, "checked");
+            }
+            Verdict::Refused(why) => {
+                tracing::warn!(%mac, machine = %uuid, port, why, "the control plane refuses a machine");
+            }
+            _ => tracing::info!(%mac, machine = %uuid, port, verdict = label, "checked"),
         }
         count("boot_claims_total", label);
         lock(&self.state).identities.judge(claim, verdict, now());

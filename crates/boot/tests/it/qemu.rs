@@ -185,3 +185,41 @@ fn uefi_beside_a_foreign_server() {
         assert!(world.log().contains("boot loader sent by TFTP"));
     }
 }
+
+/// No firmware of QEMU speaks PXE without being iPXE, so another iPXE plays the firmware: it offers its network card to what it
+/// loads as firmware does.
+#[test]
+#[ignore = "needs QEMU and BOOT_TEST_KERNEL"]
+fn bios_loader_by_tftp() {
+    if possible() {
+        let world = world();
+        world.start();
+        let script = world.directory.path().join("script");
+        let text = "#!ipxe\ndhcp\nchain tftp://10.0.1.1/undionly.kpxe\n";
+        std::fs::write(&script, text).unwrap();
+        let card = format!("virtio-net-pci,romfile=,{CARD}");
+        let firmware = ["-kernel", "/usr/lib/ipxe/ipxe.lkrn", "-initrd", script.to_str().unwrap()];
+        boot("BIOS TFTP", &world, &[&firmware[..], &["-device", &card]].concat());
+        assert!(world.log().contains("file=\"undionly.kpxe\""), "{}", world.log());
+    }
+}
+
+/// A machine that may not boot says why and boots as soon as it may.
+#[test]
+#[ignore = "needs QEMU and BOOT_TEST_KERNEL"]
+fn refused_and_then_not() {
+    if possible() {
+        let world = world();
+        world.start();
+        *world.fake.refused.lock().unwrap() = Some(UUID.to_owned());
+        let screen = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                world.logged("no boot script");
+                std::thread::sleep(Duration::from_secs(1));
+                *world.fake.refused.lock().unwrap() = None;
+            });
+            bios("BIOS refused", &world, "virtio-net-pci")
+        });
+        assert!(screen.contains("the control plane refuses this machine"), "{screen}");
+    }
+}
