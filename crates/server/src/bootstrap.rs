@@ -15,6 +15,8 @@ use crate::wire;
 pub const PROVIDER: &str = "metal-stack";
 /// Label of that tenant.
 pub const PROVIDER_LABEL: &str = "tenant.metal-stack.io/provider";
+/// Label of tenants to which the tokens of machines may belong.
+pub const BOOTSTRAPPER_LABEL: &str = "tenant.metal-stack.io/machine-bootstrapper";
 
 /// Makes the provider tenant with its membership in itself, if it is not there, also when several replicas start together.
 ///
@@ -33,12 +35,17 @@ pub async fn bootstrap(db: &Db, now: Timestamp) -> Result<(), Error> {
 /// The database failed.
 pub async fn ensure_provider(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
     ensure_tenant(tx, PROVIDER, now).await?;
-    let Some(row) = store::tenant::TABLE.get_for_update(tx, PROVIDER).await? else {
-        return Err(Error::not_found("tenant", PROVIDER));
+    ensure_label(tx, PROVIDER, PROVIDER_LABEL, now).await
+}
+
+/// Sets a label of a tenant that exists.
+async fn ensure_label(tx: &mut Tx, login: &str, label: &str, now: Timestamp) -> Result<(), Error> {
+    let Some(row) = store::tenant::TABLE.get_for_update(tx, login).await? else {
+        return Err(Error::not_found("tenant", login));
     };
     let mut tenant: api::Tenant = wire::decode(&row)?;
     let labels = &mut tenant.meta.get_or_insert_default().labels.get_or_insert_default().labels;
-    if labels.insert(PROVIDER_LABEL.to_owned(), "true".to_owned()).as_deref() != Some("true") {
+    if labels.insert(label.to_owned(), "true".to_owned()).as_deref() != Some("true") {
         let row = row.next(wire::encode(&tenant)?, now.as_microsecond());
         store::tenant::TABLE.update(tx, &row, &[]).await?;
     }
@@ -107,6 +114,9 @@ pub async fn first_token(
             ensure_operator(tx, &token.user, Level::Viewer, now).await?;
         }
         _ => {}
+    }
+    if token.machine_roles.contains_key("*") {
+        ensure_label(tx, &token.user, BOOTSTRAPPER_LABEL, now).await?;
     }
     auth::create_token(tx, issuer, token, life, now).await
 }

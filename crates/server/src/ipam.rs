@@ -59,15 +59,26 @@ pub struct Request<'a> {
 /// `failed_precondition` when the project does not exist.
 pub async fn acquire(tx: &mut Tx, now_us: i64, request: &Request<'_>) -> Result<api::IP, Error> {
     let prefixes = prefix::of_network(tx, request.network).await?;
+    acquire_from(tx, now_us, request, &prefixes).await
+}
+
+/// As [`acquire`], by who has read the prefixes of the network already.
+///
+/// # Errors
+/// As [`acquire`].
+pub async fn acquire_from(
+    tx: &mut Tx,
+    now_us: i64,
+    request: &Request<'_>,
+    prefixes: &[Prefix],
+) -> Result<api::IP, Error> {
     if prefixes.is_empty() {
         return Err(Error::not_found("network", request.network));
     }
     let (prefix, address) = match request.want {
-        Want::Exactly(address) => {
-            (exactly(tx, request.network, &prefixes, address).await?, address)
-        }
-        Want::Any => lowest(tx, request.network, &prefixes, None).await?,
-        Want::Lowest(family) => lowest(tx, request.network, &prefixes, Some(family)).await?,
+        Want::Exactly(address) => (exactly(tx, request.network, prefixes, address).await?, address),
+        Want::Any => lowest(tx, request.network, prefixes, None).await?,
+        Want::Lowest(family) => lowest(tx, request.network, prefixes, Some(family)).await?,
     };
     let mut ip = api::IP {
         uuid: Uuid::now_v7().to_string(),

@@ -297,3 +297,67 @@ fn agents_are_not_limited() {
         assert_eq!(column(&list["components"], "identifier"), "leaf01");
     });
 }
+
+/// Calls a method for users so often and says how many calls passed.
+async fn passed(url: &str, token: &str, calls: u32) -> u32 {
+    let (url, token) = (format!("{url}/metalstack.api.v2.UserService/Get"), token.to_owned());
+    let called = tokio::task::spawn_blocking(move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let call = || {
+            let request = agent.post(&url).header("content-type", "application/json");
+            let answer = request.header("authorization", format!("Bearer {token}")).send("{}");
+            answer.expect("an answer").status().is_success()
+        };
+        (0..calls).filter(|_| call()).count()
+    });
+    u32::try_from(called.await.expect("a thread")).expect("few")
+}
+
+async fn two_replicas(database: &str) {
+    let config = server::Config {
+        listen: "127.0.0.1:0".to_owned(),
+        database: database.to_owned(),
+        rate: server::rate::Config { token_per_minute: 8, address_per_minute: 8 },
+        ..server::Config::default()
+    };
+    let one = server::start(config.clone()).await.expect("first");
+    let two = server::start(config.clone()).await.expect("second");
+    let mut token = api::Token {
+        user: "alice".to_owned(),
+        token_type: api::TokenType::User.into(),
+        ..Default::default()
+    };
+    let db = store::Db::open(database).await.expect("database");
+    let mut tx = db.begin_write().await.expect("begin");
+    let (life, now) = (Duration::from_secs(600), jiff::Timestamp::now());
+    let secret = server::bootstrap::first_token(&mut tx, &config.issuer, &mut token, life, now);
+    let secret = secret.await.expect("token");
+    tx.commit().await.expect("commit");
+
+    let urls = [&one, &two].map(|running| format!("http://{}", running.address));
+    // counting begins anew with each minute: what was seen counts only within one
+    loop {
+        let minute = jiff::Timestamp::now().as_second() / 60;
+        let first = passed(&urls[0], &secret, 20).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let second = passed(&urls[1], &secret, 2).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let third = passed(&urls[1], &secret, 20).await;
+        if jiff::Timestamp::now().as_second() / 60 == minute && first > 0 {
+            assert_eq!((first, second, third), (8, 2, 0), "the second replica heard of the first");
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    one.stop().await.expect("stops");
+    two.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_tell_each_other_who_calls_too_often() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    two_replicas(&format!("sqlite:{}", folder.path().join("test.db").display())).await;
+    let postgres = postgres::Server::start();
+    two_replicas(&postgres.url()).await;
+}

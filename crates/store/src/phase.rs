@@ -5,6 +5,7 @@ use crate::db::Tx;
 
 pub(crate) const SCHEMA: &[&str] = &["CREATE TABLE phase (
         machine text NOT NULL REFERENCES machine (id) ON DELETE CASCADE,
+        allocation text NOT NULL,
         started_at bigint NOT NULL,
         name text NOT NULL,
         duration bigint NOT NULL,
@@ -25,13 +26,19 @@ pub struct Phase {
     pub message: String,
 }
 
-/// Records a step; told twice, it counts once.
+/// Records a step, of an allocation or (empty) of none; told twice, it counts once. What belongs to an allocation is known by its
+/// id and not by time, because clocks of machines differ from ours.
 ///
 /// # Errors
 /// The machine does not exist.
-pub async fn record(tx: &mut Tx, machine: &str, phase: &Phase) -> Result<(), Error> {
+pub async fn record(
+    tx: &mut Tx,
+    machine: &str,
+    allocation: &str,
+    phase: &Phase,
+) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO phase (machine, started_at, name, duration, message) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO phase (machine, started_at, name, duration, message, allocation) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (machine, started_at, name) DO UPDATE SET duration = excluded.duration, message = excluded.message",
         &[
             machine.into(),
@@ -39,6 +46,7 @@ pub async fn record(tx: &mut Tx, machine: &str, phase: &Phase) -> Result<(), Err
             (&phase.name).into(),
             phase.duration_us.into(),
             (&phase.message).into(),
+            allocation.into(),
         ],
     )
     .await?;
@@ -46,26 +54,35 @@ pub async fn record(tx: &mut Tx, machine: &str, phase: &Phase) -> Result<(), Err
     Ok(())
 }
 
-/// The steps of a machine from a time on, oldest first.
+/// The steps of a machine, of one allocation or of all its lives, oldest first.
 ///
 /// # Errors
 /// The database failed.
-pub async fn since(tx: &mut Tx, machine: &str, from_us: i64) -> Result<Vec<Phase>, Error> {
-    tx.fetch_all(
-        "SELECT started_at, name, duration, message FROM phase WHERE machine = $1 AND started_at >= $2 ORDER BY started_at, name",
-        &[machine.into(), from_us.into()],
-    )
-    .await?
-    .iter()
-    .map(|row| {
-        Ok(Phase {
-            started_at_us: row.int(0)?,
-            name: row.text(1)?,
-            duration_us: row.int(2)?,
-            message: row.text(3)?,
+pub async fn list(
+    tx: &mut Tx,
+    machine: &str,
+    allocation: Option<&str>,
+) -> Result<Vec<Phase>, Error> {
+    let mut sql =
+        "SELECT started_at, name, duration, message FROM phase WHERE machine = $1".to_owned();
+    let mut values = vec![machine.into()];
+    if let Some(allocation) = allocation {
+        sql += " AND allocation = $2";
+        values.push(allocation.into());
+    }
+    sql += " ORDER BY started_at, name";
+    tx.fetch_all(sql, &values)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(Phase {
+                started_at_us: row.int(0)?,
+                name: row.text(1)?,
+                duration_us: row.int(2)?,
+                message: row.text(3)?,
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// Forgets the steps of a machine before a time: with each power-on, and nobody reads those of a former user.

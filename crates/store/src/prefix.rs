@@ -6,8 +6,8 @@ pub mod range;
 
 use model::prefix::{Block, from_key, key};
 
-use crate::Error;
 use crate::db::{Row, Tx, Value};
+use crate::{Entity, Error};
 
 pub(crate) const SCHEMA: &[&str] = &[
     // `pool` is empty for a prefix that an operator made, else where it was carved from; first and last address are keys
@@ -128,6 +128,40 @@ pub async fn of_network(tx: &mut Tx, network: &str) -> Result<Vec<Prefix>, Error
     .iter()
     .map(from_row)
     .collect()
+}
+
+/// A network and its prefixes in their order, in one question.
+///
+/// # Errors
+/// The database failed.
+pub async fn with_network(
+    tx: &mut Tx,
+    network: &str,
+) -> Result<Option<(Entity, Vec<Prefix>)>, Error> {
+    let rows = tx
+        .fetch_all(
+            "SELECT p.id, p.network, p.namespace, p.ordinal, p.first, p.length, p.pool,
+                n.id, n.body, n.generation, n.created_at, n.updated_at
+             FROM network n LEFT JOIN prefix p ON p.network = n.id WHERE n.id = $1 ORDER BY p.ordinal",
+            &[network.into()],
+        )
+        .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let entity = Entity {
+        id: first.text(7)?,
+        body: first.text(8)?,
+        generation: first.int(9)?,
+        created_at_us: first.int(10)?,
+        updated_at_us: first.int(11)?,
+    };
+    let mut prefixes = Vec::new();
+    for row in &rows {
+        // a network without prefixes is one row that has none
+        if row.opt_text(0)?.is_some() {
+            prefixes.push(from_row(row)?);
+        }
+    }
+    Ok(Some((entity, prefixes)))
 }
 
 /// Moves a prefix to another place among those of its network.

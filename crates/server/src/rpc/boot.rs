@@ -13,10 +13,9 @@ use store::waiting::Waiting;
 use super::machine::record::{self, Record, UNKNOWN_SIZE};
 use super::{App, Call, Error, bmc, event, size, stream, switch};
 use crate::auth::{self, Level};
+use crate::bootstrap::BOOTSTRAPPER_LABEL as BOOTSTRAPPER;
 use crate::wire;
 
-/// Label of a tenant to which tokens of machines may belong.
-const BOOTSTRAPPER: &str = "tenant.metal-stack.io/machine-bootstrapper";
 /// How long a token of a machine is valid when nothing is asked for.
 const TOKEN_LIFE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A wait stream looks at the database that often, also when nobody wakes it.

@@ -173,7 +173,10 @@ async fn record_boot(
         duration_us: now.as_microsecond() - started_at_us,
         message: "the installed system starts and phones home".to_owned(),
     };
-    Ok(store::phase::record(tx, uuid, &phase).await?)
+    let record = record::get(tx, uuid).await?;
+    let allocation = record.as_ref().and_then(|record| record.allocation());
+    let allocation = allocation.map_or("", |allocation| &allocation.uuid);
+    Ok(store::phase::record(tx, uuid, allocation, &phase).await?)
 }
 
 fn decode(events: &Events) -> Result<api::MachineRecentProvisioningEvents, Error> {

@@ -58,7 +58,8 @@ async fn report_phase(
         message: phase.message,
     };
     store::phase::forget(&mut tx, &record.row.id, call.now_us() - KEPT_US).await?;
-    store::phase::record(&mut tx, &record.row.id, &phase).await?;
+    let allocation = record.allocation().map_or("", |allocation| &allocation.uuid);
+    store::phase::record(&mut tx, &record.row.id, allocation, &phase).await?;
     tx.commit().await?;
     Ok(ext::InstallerServiceReportPhaseResponse::default())
 }

@@ -83,7 +83,10 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
     let want = want(request)?;
     let operator = call.caller.as_ref().is_some_and(crate::auth::Caller::is_admin_editor);
     let mut tx = call.write().await?;
-    let network = network::get(&mut tx, &request.network).await?;
+    let (row, prefixes) = store::prefix::with_network(&mut tx, &request.network)
+        .await?
+        .ok_or_else(|| Error::not_found("network", &request.network))?;
+    let network: api::Network = wire::decode(&row)?;
     let owner = network.project.as_deref();
     may_take(&network.id, network::kind_of(&network), owner, &request.project, operator).map_err(
         |refusal| match refusal {
@@ -92,7 +95,7 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
         },
     )?;
     check_machine(&mut tx, request).await?;
-    let ip = ipam::acquire(
+    let ip = ipam::acquire_from(
         &mut tx,
         call.now_us(),
         &ipam::Request {
@@ -105,6 +108,7 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
             machine: request.machine.as_deref(),
             labels: request.labels.as_option().cloned(),
         },
+        &prefixes,
     )
     .await
     .map_err(|error| match error.code() {

@@ -31,9 +31,8 @@ async fn get(
         .await?
         .filter(|record| record.allocation().is_some_and(|a| a.project == request.project))
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
-    let allocated = record.allocation().and_then(|a| a.meta.as_option());
-    let since = allocated.and_then(|meta| meta.created_at.as_option()).map_or(0, wire::micros);
-    let phases = phases(&mut tx, &record.row.id, since).await?;
+    let allocation = record.allocation().map(|allocation| allocation.uuid.as_str());
+    let phases = phases(&mut tx, &record.row.id, allocation).await?;
     Ok(ext::TimelineServiceGetResponse { phases, ..Default::default() })
 }
 
@@ -45,12 +44,16 @@ async fn admin_get(
     let record = record::get(&mut tx, &request.uuid)
         .await?
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
-    let phases = phases(&mut tx, &record.row.id, 0).await?;
+    let phases = phases(&mut tx, &record.row.id, None).await?;
     Ok(ext::TimelineServiceAdminGetResponse { phases, ..Default::default() })
 }
 
-async fn phases(tx: &mut Tx, machine: &str, since: i64) -> Result<Vec<ext::Phase>, Error> {
-    let phases = store::phase::since(tx, machine, since).await?;
+async fn phases(
+    tx: &mut Tx,
+    machine: &str,
+    allocation: Option<&str>,
+) -> Result<Vec<ext::Phase>, Error> {
+    let phases = store::phase::list(tx, machine, allocation).await?;
     Ok(phases
         .into_iter()
         .map(|phase| ext::Phase {

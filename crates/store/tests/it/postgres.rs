@@ -14,7 +14,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Forgets what it was told when it crashes: tests do not wait for the disk.
+    #[allow(dead_code, reason = "benches start the other one")]
     pub(crate) fn start() -> Self {
+        Self::with("fsync=off")
+    }
+
+    /// Answers when what it was told is on disk.
+    #[allow(dead_code, reason = "tests start the other one")]
+    pub(crate) fn durable() -> Self {
+        Self::with("fsync=on")
+    }
+
+    fn with(setting: &str) -> Self {
         assert!(
             Path::new(BIN).exists(),
             "PostgreSQL 15 is missing: apt-get install postgresql, or cargo xtask test"
@@ -36,7 +48,7 @@ impl Server {
                 "-c",
                 "listen_addresses=127.0.0.1",
                 "-c",
-                "fsync=off",
+                setting,
                 "-k",
             ])
             .arg(folder.path())

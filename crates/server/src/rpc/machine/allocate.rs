@@ -1,5 +1,7 @@
 //! Allocation: machine, addresses, numbers and the record of it, all in one transaction or not at all.
 
+use std::time::Duration;
+
 use model::firewall::{self, Rule};
 use proto::api::{self, MachineAllocationType};
 use store::Tx;
@@ -14,17 +16,20 @@ use crate::wire;
 pub(super) const ASN_LABEL: &str = "machine.metal-stack.io/network.primary.asn";
 /// Host name when none is given.
 const HOSTNAME: &str = "metal";
-/// A transaction that lost against another one is tried again, so often.
-const TRIES: usize = 5;
+/// A transaction that lost against another one is tried again, so often, with growing pauses.
+const TRIES: u32 = 10;
+/// The first pause.
+const PAUSE: Duration = Duration::from_millis(4);
 
 pub(super) async fn create(
     call: &Call,
     request: api::MachineServiceCreateRequest,
 ) -> Result<api::MachineServiceCreateResponse, Error> {
-    for attempt in 1.. {
+    for attempt in 1..=TRIES {
         match allocate(call, &request).await {
             Err(error) if error.code() == connectrpc::ErrorCode::Aborted && attempt < TRIES => {
                 tracing::debug!(%error, attempt, "allocation is tried again");
+                tokio::time::sleep(PAUSE * 2_u32.pow(attempt.min(7))).await;
             }
             result => {
                 let machine = result?;
@@ -90,7 +95,7 @@ async fn allocate(
         duration_us: jiff::Timestamp::now().as_microsecond() - now_us,
         message: "the control plane chooses the machine and takes addresses".to_owned(),
     };
-    store::phase::record(&mut tx, &uuid, &phase).await?;
+    store::phase::record(&mut tx, &uuid, &id, &phase).await?;
     let machine = view::require(&mut tx, &uuid).await?;
     tx.commit().await?;
     tracing::info!(machine = uuid, allocation = id, project = request.project, "allocated");

@@ -14,8 +14,8 @@ use crate::wire;
 
 /// So many candidates are looked at first.
 const SAMPLE: i64 = 16;
-/// Concurrent callers may take all candidates of a sample before this one; then it looks again, so often.
-const TRIES: usize = 6;
+/// Concurrent callers may hold all candidates of a sample; then it looks elsewhere, so often.
+const TRIES: usize = 4;
 
 /// What is wanted.
 pub(super) struct Wish<'a> {
@@ -30,26 +30,29 @@ pub(super) struct Wish<'a> {
 pub(super) async fn elect(tx: &mut Tx, wish: &Wish<'_>) -> Result<Record, Error> {
     respect_reservations(tx, wish).await?;
     let load = load(tx, wish).await?;
-    let mut refused = HashSet::new();
+    let mut held = HashSet::new();
     for _ in 0..TRIES {
         let from = random();
         let mut candidates = waiting::sample(tx, wish.partition, wish.size, from, SAMPLE).await?;
-        if candidates.is_empty() {
-            break;
-        }
-        let best = candidates.iter().any(|c| placement::is_unbeatable(&c.rack, &load));
-        if !best {
-            candidates = waiting::one_per_rack(tx, wish.partition, wish.size, from).await?;
+        if !candidates.iter().any(|c| placement::is_unbeatable(&c.rack, &load)) {
+            candidates.extend(waiting::one_per_rack(tx, wish.partition, wish.size, from).await?);
         }
         let ranked = placement::rank(&candidates, rack, &load);
         for candidate in ranked {
-            if !refused.contains(&candidate.machine)
-                && let Some(record) = take(tx, &candidate.machine).await?
-            {
+            if held.contains(&candidate.machine) {
+                continue;
+            }
+            if let Some(record) = take(tx, &candidate.machine).await? {
                 return Ok(record);
             }
-            refused.insert(candidate.machine.clone());
+            held.insert(candidate.machine.clone());
         }
+    }
+    // what others hold may come back when they fail
+    if !held.is_empty() && waiting::count(tx, wish.partition, wish.size).await? > 0 {
+        return Err(Error::aborted(
+            "all free machines are being allocated by others right now: retry",
+        ));
     }
     Err(Error::exhausted(format!(
         "no machine available: no free machine of size {} waits in partition {}",

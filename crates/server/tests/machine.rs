@@ -1,0 +1,19 @@
+//! Machines from first contact to release, with agents that speak the real protocol, on SQLite and on PostgreSQL.
+
+#[path = "../../store/tests/it/postgres.rs"]
+mod postgres;
+// shared with other suites, of which each uses a part
+#[allow(dead_code)]
+#[path = "tenancy/world.rs"]
+mod world;
+
+#[path = "machine/allocation.rs"]
+mod allocation;
+#[path = "machine/boot.rs"]
+mod boot;
+#[path = "machine/hall.rs"]
+mod hall;
+#[path = "machine/operation.rs"]
+mod operation;
+#[path = "machine/switch.rs"]
+mod switch;
