@@ -10,6 +10,7 @@ mod login;
 mod machine;
 pub(crate) mod man;
 mod show;
+mod top;
 mod wait;
 
 use std::future::Future;
@@ -52,6 +53,7 @@ special! {
     ["logout"] => login::logout_command, logout;
     ["whoami"] => login::whoami_command, whoami;
     ["status"] => show::status_command, status;
+    ["top"] => top::command, run;
     ["version"] => show::version_command, version;
     ["completion"] => complete::command, run;
     ["__complete"] => complete::words_command, words;

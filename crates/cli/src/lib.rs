@@ -45,7 +45,12 @@ pub fn run(words: &[String]) -> u8 {
     logging(matches.get_flag("debug"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(app::dispatch(&matches)),
+        Ok(runtime) => {
+            let done = runtime.block_on(app::dispatch(&matches));
+            // A key that is still waited for would hold the process.
+            runtime.shutdown_background();
+            done
+        }
         Err(error) => Err(error.into()),
     };
     match done {
