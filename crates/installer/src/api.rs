@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use client::{Client, ConnectError, ErrorCode, TokenSource};
-use proto::api::{MachineAllocation, MachineProvisioningEvent, MachineProvisioningEventType};
+use proto::api::{
+    FilesystemLayout, FilesystemServiceListRequest, Image, ImageServiceListRequest,
+    MachineAllocation, MachineProvisioningEvent, MachineProvisioningEventType,
+};
 use proto::ext::{
     InstallerServiceAllocationRequest, InstallerServiceReportFailureRequest,
     InstallerServiceReportPhaseRequest, Phase,
@@ -145,6 +148,27 @@ impl Api {
             Err(refused) if refused.code == ErrorCode::NotFound => Ok(None),
             Err(refused) => Err(refused),
         }
+    }
+
+    /// All images of the catalogue.
+    ///
+    /// # Errors
+    /// When the server refuses, or stays away for the time.
+    pub fn images(&self, patience: Duration) -> Result<Vec<Image>, Refused> {
+        let request = ImageServiceListRequest::default();
+        let answer = self.call(patience, async |client| client.image().list(request.clone()).await);
+        Ok(answer?.into_owned().images)
+    }
+
+    /// All file system layouts of the catalogue.
+    ///
+    /// # Errors
+    /// When the server refuses, or stays away for the time.
+    pub fn layouts(&self, patience: Duration) -> Result<Vec<FilesystemLayout>, Refused> {
+        let request = FilesystemServiceListRequest::default();
+        let answer =
+            self.call(patience, async |client| client.filesystem().list(request.clone()).await);
+        Ok(answer?.into_owned().filesystem_layouts)
     }
 
     /// Says that the installed system is on the disk.

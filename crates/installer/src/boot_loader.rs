@@ -13,7 +13,7 @@ use crate::layout::Plan;
 const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /// Copies loader and kernel to the EFI system partition. Returns false when the image or the layout has none: then the
-/// machine starts by the network, which knows what is installed.
+/// machine starts by the network, which knows what is installed. Only worth calling on a machine with UEFI.
 ///
 /// # Errors
 /// What the file system says.

@@ -59,7 +59,7 @@ pub fn read(answer: &[u8]) -> Option<SystemTime> {
     let fraction = u64::from(u32::from_be_bytes(answer.get(44..48)?.try_into().ok()?));
     // the counter starts anew in 2036: small numbers are after that
     let seconds = if seconds < NTP_EPOCH { seconds + (1 << 32) } else { seconds };
-    let nanos = u32::try_from(fraction * 1_000_000_000 >> 32).ok()?;
+    let nanos = u32::try_from((fraction * 1_000_000_000) >> 32).ok()?;
     Some(UNIX_EPOCH + Duration::new(seconds - NTP_EPOCH, nanos))
 }
 

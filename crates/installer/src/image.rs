@@ -8,7 +8,7 @@ mod download;
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -45,7 +45,30 @@ pub struct Download {
     thread: Option<JoinHandle<Result<()>>>,
     loaded: Arc<AtomicU64>,
     /// Why the download ended early; it says more than the broken archive that follows from it.
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
+    cancel: Cancel,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    transient: bool,
+}
+
+/// Ends downloads and what follows from them. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Ends it soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it should end.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 /// How an installation of an image failed.
@@ -61,24 +84,21 @@ impl Failed {
     fn for_good(error: anyhow::Error) -> Self {
         Self { transient: false, error }
     }
-
-    fn for_now(error: anyhow::Error) -> Self {
-        Self { transient: true, error }
-    }
 }
 
 impl Download {
     /// Starts at once; pieces wait in memory until [`Self::unpack`].
     #[must_use]
-    pub fn start(image: Image) -> Self {
+    pub fn start(image: Image, cancel: Cancel) -> Self {
         let (sender, pieces) = sync_channel(AHEAD);
         let loaded = Arc::new(AtomicU64::new(0));
         let trouble = Arc::new(Mutex::new(None));
         let thread = {
             let (image, loaded, trouble) = (image.clone(), loaded.clone(), trouble.clone());
-            thread::spawn(move || run(&image, &sender, &loaded, &trouble))
+            let cancel = cancel.clone();
+            thread::spawn(move || run(&image, &sender, &loaded, &trouble, &cancel))
         };
-        Self { image, pieces: Some(pieces), thread: Some(thread), loaded, trouble }
+        Self { image, pieces: Some(pieces), thread: Some(thread), loaded, trouble, cancel }
     }
 
     /// Bytes that were downloaded so far.
@@ -92,12 +112,13 @@ impl Download {
     /// # Errors
     /// What happened, and whether it is worth another attempt.
     pub fn unpack(mut self, folder: &Path) -> Result<Unpacked, Failed> {
-        let stream = Pieces { receiver: self.pieces.take(), piece: Vec::new(), at: 0 };
+        let cancel = self.cancel.clone();
+        let stream = Pieces { receiver: self.pieces.take(), piece: Vec::new(), at: 0, cancel };
         let folder = folder.to_owned();
         let work = move || {
             untar::jail(&folder)?;
             let mut stream = BufReader::with_capacity(64 << 10, stream);
-            let unpacked = decompress(&mut stream).and_then(|archive| untar::unpack(archive))?;
+            let unpacked = decompress(&mut stream).and_then(untar::unpack)?;
             // what comes after the end of the archive belongs to the digest too
             io::copy(&mut stream, &mut io::sink())?;
             Ok::<_, io::Error>(unpacked)
@@ -112,14 +133,21 @@ impl Download {
             (_, Err(_)) => {
                 Err(Failed::for_good(anyhow!("downloading the image {id} ended in a panic")))
             }
-            (_, Ok(Err(error))) if trouble.is_some() => {
-                Err(Failed::for_now(error.context(format!("the image {id} cannot be downloaded"))))
-            }
+            (_, Ok(Err(error))) if trouble.is_some() => Err(Failed {
+                transient: trouble.is_some_and(|trouble| trouble.transient),
+                error: error.context(format!("the image {id} cannot be downloaded")),
+            }),
             (Ok(unpacked), Ok(Ok(()))) => Ok(unpacked),
             (_, Ok(Err(error))) => Err(Failed::for_good(error)),
-            (Err(error), Ok(Ok(()))) => Err(Failed::for_good(
-                anyhow!(error).context(format!("the image {id} cannot be unpacked")),
-            )),
+            (Err(error), Ok(Ok(()))) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::UnexpectedEof => {
+                        "; it ends in the middle and was published like that"
+                    }
+                    _ => "",
+                };
+                Err(Failed::for_good(anyhow!("the image {id} cannot be unpacked: {error}{hint}")))
+            }
         }
     }
 }
@@ -129,7 +157,8 @@ fn run(
     image: &Image,
     sender: &SyncSender<io::Result<Vec<u8>>>,
     loaded: &AtomicU64,
-    trouble: &Mutex<Option<String>>,
+    trouble: &Mutex<Option<Trouble>>,
+    cancel: &Cancel,
 ) -> Result<()> {
     let expected = {
         let image = image.clone();
@@ -146,11 +175,13 @@ fn run(
         loaded.fetch_add(piece.len() as u64, Ordering::Relaxed);
         // when unpacking failed, the digest still tells whether the image was to blame
         open = open && sender.send(Ok(piece)).is_ok();
+        !cancel.is_set()
     });
-    if let Err(error) = result {
-        *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+    if let Err(broken) = result {
+        let transient = matches!(broken, download::Broken::ForNow(_));
+        *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(Trouble { transient });
         let _ = sender.send(Err(io::Error::other("the download ended early")));
-        return Err(error);
+        return Err(broken.into());
     }
     let expected =
         expected.join().map_err(|_| anyhow!("finding the digest ended in a panic"))??;
@@ -216,10 +247,14 @@ struct Pieces {
     receiver: Option<Receiver<io::Result<Vec<u8>>>>,
     piece: Vec<u8>,
     at: usize,
+    cancel: Cancel,
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_set() {
+            return Err(io::Error::other("it is not wanted any more"));
+        }
         while self.at == self.piece.len() {
             match self.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) {
                 Some(Ok(piece)) => (self.piece, self.at) = (piece, 0),

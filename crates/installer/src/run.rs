@@ -41,16 +41,16 @@ fn story(
     allocation: Option<MachineAllocation>,
     current: &mut Option<String>,
 ) -> Result<Infallible, Failure> {
-    let allocation = match allocation {
+    let (allocation, laid) = match allocation {
         Some(allocation) => {
             resume::resume(context, &allocation);
             register::register(context);
-            allocation
+            (allocation, None)
         }
         None => prepare::prepare(context)?,
     };
     *current = Some(allocation.uuid.clone());
-    install::install(context, &allocation)
+    install::install(context, &allocation, laid)
 }
 
 static API: OnceLock<Api> = OnceLock::new();

@@ -6,6 +6,7 @@ pub mod install;
 pub mod prepare;
 pub mod register;
 pub mod resume;
+pub mod standby;
 
 use crate::api::Api;
 use crate::config::Config;

@@ -62,7 +62,7 @@ pub fn all(disks: &[Disk]) -> Result<String> {
     for (disk, result) in disks.iter().zip(results) {
         match result {
             Ok(Ok(method)) => {
-                done.push(format!("{} {} by {}", disk.name, size(disk.size), method.name()))
+                done.push(format!("{} {} by {}", disk.name, size(disk.size), method.name()));
             }
             Ok(Err(error)) => failed.push(format!("{} {}: {error:#}", disk.name, disk.model)),
             Err(_) => failed.push(format!("{}: the wipe ended in a panic", disk.name)),

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 
 use super::pause;
 use crate::console::{say, size};
@@ -44,11 +44,15 @@ pub(super) fn small(url: &str) -> Result<Option<String>> {
     Err(last.context(format!("{url} cannot be read")))
 }
 
-/// Gives every piece of the file to `take`, each byte once and in order.
+/// Gives every piece of the file to `take`, each byte once and in order, until it returns false.
 ///
 /// # Errors
-/// When the server has no such file or stops answering.
-pub(super) fn whole(url: &str, piece: usize, mut take: impl FnMut(Vec<u8>)) -> Result<()> {
+/// For good when the server has no such file, for now when it stops answering.
+pub(super) fn whole(
+    url: &str,
+    piece: usize,
+    mut take: impl FnMut(Vec<u8>) -> bool,
+) -> Result<(), Broken> {
     let agent = agent();
     let mut source = Source { done: 0, total: None };
     let mut failures = 0;
@@ -56,15 +60,15 @@ pub(super) fn whole(url: &str, piece: usize, mut take: impl FnMut(Vec<u8>)) -> R
         let before = source.done;
         let error = match source.part(&agent, url, piece, &mut take) {
             Ok(()) => return Ok(()),
-            Err(Broken::ForGood(error)) => return Err(error),
+            Err(error @ Broken::ForGood(_)) => return Err(error),
             Err(Broken::ForNow(error)) => error,
         };
         failures = if source.done > before { 0 } else { failures + 1 };
         if failures >= ATTEMPTS {
-            return Err(error.context(format!(
+            return Err(Broken::ForNow(error.context(format!(
                 "gave up on {url} after {} and {ATTEMPTS} attempts",
                 size(source.done)
-            )));
+            ))));
         }
         say(&format!(
             "image     the download broke at {} ({error:#}); resuming",
@@ -80,9 +84,21 @@ struct Source {
     total: Option<u64>,
 }
 
-enum Broken {
+/// Why a download ended.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// Another attempt would end the same way.
     ForGood(anyhow::Error),
+    /// The server may come back.
     ForNow(anyhow::Error),
+}
+
+impl From<Broken> for anyhow::Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::ForGood(error) | Broken::ForNow(error) => error,
+        }
+    }
 }
 
 impl Source {
@@ -92,7 +108,7 @@ impl Source {
         agent: &ureq::Agent,
         url: &str,
         piece: usize,
-        take: &mut impl FnMut(Vec<u8>),
+        take: &mut impl FnMut(Vec<u8>) -> bool,
     ) -> Result<(), Broken> {
         let mut request = agent.get(url);
         if self.done > 0 {
@@ -122,39 +138,39 @@ impl Source {
         if !resumed {
             // a server without ranges starts over: skip what is there
             let skipped = io::copy(&mut body.by_ref().take(self.done), &mut io::sink())
-                .context("skipping")
-                .map_err(Broken::ForNow)?;
+                .map_err(|error| Broken::ForNow(error.into()))?;
             if skipped < self.done {
                 return Err(Broken::ForNow(anyhow!("the connection ended")));
             }
         }
-        self.read(&mut body, piece, take).map_err(Broken::ForNow)
+        self.read(&mut body, piece, take)
     }
 
     fn read(
         &mut self,
         body: &mut impl Read,
         piece: usize,
-        take: &mut impl FnMut(Vec<u8>),
-    ) -> Result<()> {
+        take: &mut impl FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Broken> {
         loop {
             let mut buffer = Vec::with_capacity(piece);
             // what came before an error is used
             let result = body.by_ref().take(piece as u64).read_to_end(&mut buffer);
             let ended = buffer.len() < piece;
             self.done += buffer.len() as u64;
-            if !buffer.is_empty() {
-                take(buffer);
+            if !buffer.is_empty() && !take(buffer) {
+                return Err(Broken::ForGood(anyhow!("it is not wanted any more")));
             }
-            result?;
+            result.map_err(|error| Broken::ForNow(error.into()))?;
             if ended {
                 break;
             }
         }
         match self.total {
-            Some(total) if self.done < total => {
-                bail!("the connection ended {} early", size(total - self.done))
-            }
+            Some(total) if self.done < total => Err(Broken::ForNow(anyhow!(
+                "the connection ended {} early",
+                size(total - self.done)
+            ))),
             _ => Ok(()),
         }
     }
@@ -208,7 +224,11 @@ mod tests {
         let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
         let (url, seen) = server(content.clone(), 250_000, true);
         let mut got = Vec::new();
-        whole(&url, 64 << 10, |piece| got.extend(piece)).unwrap();
+        whole(&url, 64 << 10, |piece| {
+            got.extend(piece);
+            true
+        })
+        .unwrap();
         assert_eq!(got, content);
         assert_eq!(
             *seen.lock().unwrap(),
@@ -221,7 +241,13 @@ mod tests {
         let content = vec![7; 10_000];
         let (url, seen) = server(content, 5_000, false);
         let mut got = 0;
-        let error = whole(&url, 1 << 10, |piece| got += piece.len()).unwrap_err();
+        let taken = |piece: Vec<u8>| {
+            got += piece.len();
+            true
+        };
+        let Err(Broken::ForNow(error)) = whole(&url, 1 << 10, taken) else {
+            panic!("it ended well")
+        };
         assert!(format!("{error:#}").contains("gave up"), "{error:#}");
         assert_eq!(
             (got, seen.lock().unwrap().len()),

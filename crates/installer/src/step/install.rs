@@ -1,26 +1,26 @@
 //! From an allocation to a running kernel.
 //!
-//! The download starts first and fills memory while disks are prepared. Nothing is believed before it is on the disk: the
-//! API hears of success after the data is written, and the marker that makes the disk startable comes after that.
+//! First a system is laid on the disk (see `lay`), which may have happened already while the machine waited. Then it becomes
+//! this machine's. Nothing is believed before it is on the disk: the API hears of success after the data is written, and
+//! the marker that makes the disk startable comes after that.
 
 mod disks;
+pub mod lay;
 mod system_files;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use proto::api::{MachineAllocation, MachineProvisioningEventType as Event};
-use uuid::Uuid;
+use proto::api::{FilesystemLayout, MachineAllocation, MachineProvisioningEventType as Event};
 
 use super::{Context, Failure};
-use crate::console::{say, size};
-use crate::image::{self, Digest, Download, Image};
-use crate::layout::{self, Plan};
-use crate::os::account;
-use crate::{boot_loader, kernel, marker, system};
+use crate::console::say;
+use crate::image::{Cancel, Digest, Image};
+use crate::{marker, system};
+use lay::Laid;
 
 /// Where the new system is mounted.
 const TARGET: &str = "/target";
@@ -29,34 +29,29 @@ const ATTEMPTS: u32 = 3;
 /// How long the API may be away when the installed system waits to be started.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// A failed attempt.
-#[derive(Debug)]
-struct Attempt {
-    failure: Failure,
-    transient: bool,
-}
-
-impl From<Failure> for Attempt {
-    fn from(failure: Failure) -> Self {
-        Self { failure, transient: false }
-    }
-}
-
-/// Installs and starts what the allocation wants.
+/// Installs and starts what the allocation wants. `ready` is what was laid ahead, if that is what is wanted now.
 ///
 /// # Errors
 /// When it cannot be installed, after as many attempts as make sense.
-pub fn install(context: &Context, allocation: &MachineAllocation) -> Result<Infallible, Failure> {
-    let image = wanted_image(allocation)?;
+pub fn install(
+    context: &Context,
+    allocation: &MachineAllocation,
+    ready: Option<Laid>,
+) -> Result<Infallible, Failure> {
+    let (layout, image) = wanted(allocation)?;
     context.reporter.event(Event::Installing, image.id.clone());
     say(&format!("install   {} as {}", image.id, allocation.hostname));
+    if let Some(laid) = ready {
+        return finish(context, allocation, &laid);
+    }
     let mut attempt = 0;
-    loop {
-        let failed = match once(context, allocation, &image) {
-            Ok(started) => match started {},
-            Err(failed) => failed,
-        };
-        disks::release(Path::new(TARGET));
+    let laid = loop {
+        let failed =
+            match lay::lay(context, layout, &image, &Cancel::default(), Some(&context.reporter)) {
+                Ok(laid) => break laid,
+                Err(failed) => failed,
+            };
+        release();
         attempt += 1;
         if !failed.transient || attempt >= ATTEMPTS {
             return Err(failed.failure);
@@ -68,45 +63,27 @@ pub fn install(context: &Context, allocation: &MachineAllocation) -> Result<Infa
             pause.as_secs()
         ));
         thread::sleep(pause);
-    }
+    };
+    finish(context, allocation, &laid)
 }
 
-fn once(
+/// Unmounts whatever is laid.
+pub fn release() {
+    disks::release(Path::new(TARGET));
+}
+
+/// Makes what lies on the disk the machine's system and starts it.
+fn finish(
     context: &Context,
     allocation: &MachineAllocation,
-    image: &Image,
-) -> Result<Infallible, Attempt> {
+    laid: &Laid,
+) -> Result<Infallible, Failure> {
     let target = Path::new(TARGET);
     let reporter = &context.reporter;
-    let plan = plan(context, allocation)?;
-    let (began, clock) = (SystemTime::now(), Instant::now());
-    let download = Download::start(image.clone());
-    // needs no disk: done while the first pieces of the image are on their way
-    let identity = thread::spawn(system_files::Identity::new);
-    reporter.phase("partition", || disks::partition(&plan)).map_err(Failure::of("partition"))?;
-    reporter.phase("format", || disks::format(&plan)).map_err(Failure::of("format"))?;
-    disks::mount(&plan, target).map_err(Failure::of("format"))?;
-    unpack(download, target, image)
-        .map(|text| reporter.finished("image", began, clock.elapsed(), &text))?;
-
-    let identity = identity
-        .join()
-        .unwrap_or_else(|_| Err("making the machine's keys ended in a panic".into()));
-    let identity = identity.map_err(Failure::of("configure"))?;
+    let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     reporter
-        .phase("configure", || system_files::write(context, allocation, &plan, &identity, target))
+        .phase("configure", || system_files::write(context, allocation, laid, &since, target))
         .map_err(Failure::of("configure"))?;
-    let kernel = kernel::find(target).map_err(Failure::of("kernel"))?;
-    let command_line = kernel::command_line(&system::command_line(), &plan.root);
-    reporter
-        .phase("kernel", || {
-            let bootable = boot_loader::install(target, &plan, &kernel, &command_line)?;
-            kernel::load(&kernel, &command_line)?;
-            let from =
-                if bootable { "startable from the disk too" } else { "started by the network" };
-            Ok::<_, anyhow::Error>(((), format!("{}, {from}", kernel.version)))
-        })
-        .map_err(Failure::of("kernel"))?;
     reporter
         .phase("sync", || {
             File::open(target).and_then(|root| Ok((rustix::fs::syncfs(&root)?, String::new())))
@@ -114,90 +91,65 @@ fn once(
         .map_err(Failure::of("sync"))?;
 
     // as soon as the API knows, the leaves take the machine out of the boot network: everything else is told before
-    reporter.event(Event::BootingNewKernel, kernel.version.clone());
+    reporter.event(Event::BootingNewKernel, laid.kernel.version.clone());
     let _ = reporter.flush(Duration::from_secs(5));
-    context.api.installed(&identity.password, PATIENCE).map_err(Failure::of("report"))?;
+    context.api.installed(&laid.identity.password, PATIENCE).map_err(Failure::of("report"))?;
     let marker = marker::Marker {
         allocation: allocation.uuid.clone(),
-        image: image.id.clone(),
-        installed: identity.since.clone(),
-        command_line,
+        image: laid.image.id.clone(),
+        installed: since,
+        command_line: laid.command_line.clone(),
     };
     marker::write(target, &marker).map_err(Failure::of("marker"))?;
-    disks::release(target);
+    release();
     start(context);
-    Err(Failure { phase: "kexec", reason: "the loaded kernel could not be started".into() }.into())
+    Err(Failure { phase: "kexec", reason: "the loaded kernel could not be started".into() })
 }
 
 /// Leaves for the loaded kernel. Returns only when that fails.
 pub fn start(context: &Context) {
-    let _ = context.reporter.flush(Duration::from_secs(5));
     say("kexec     leaving for the installed system");
     context.neighbours.goodbye(&context.nics, &context.uuid);
     let error = system::start_loaded_kernel();
     say(&format!("kexec     failed: {error}"));
 }
 
-fn wanted_image(allocation: &MachineAllocation) -> Result<Image, Failure> {
+/// What is to be laid on the disk.
+///
+/// # Errors
+/// When the allocation does not say.
+pub fn wanted(allocation: &MachineAllocation) -> Result<(&FilesystemLayout, Image), Failure> {
     let missing =
-        || Failure { phase: "image", reason: "the allocation names no image with a URL".into() };
-    let image =
-        allocation.image.as_option().filter(|image| !image.url.is_empty()).ok_or_else(missing)?;
+        |phase, what: &str| Failure { phase, reason: format!("the allocation has no {what}") };
+    let layout = allocation
+        .filesystem_layout
+        .as_option()
+        .ok_or_else(|| missing("partition", "file system layout"))?;
+    let image = allocation.image.as_option().ok_or_else(|| missing("image", "image"))?;
+    Ok((layout, image_of(image).map_err(|reason| Failure { phase: "image", reason })?))
+}
+
+/// The parts of the catalogue's image that count here.
+///
+/// # Errors
+/// A sentence about what is wrong with it.
+pub fn image_of(image: &proto::api::Image) -> Result<Image, String> {
+    if image.url.is_empty() {
+        return Err(format!("the image {} has no URL", image.id));
+    }
     let label = image
         .meta
         .as_option()
         .and_then(|meta| meta.labels.as_option())
         .and_then(|labels| labels.labels.get("metal-stack.io/sha256"));
     let digest = match label {
-        Some(text) => Some(Digest::from_hex(text).ok_or_else(|| Failure {
-            phase: "image",
-            reason: format!(
+        Some(text) => Some(Digest::from_hex(text).ok_or_else(|| {
+            format!(
                 "the label metal-stack.io/sha256 of the image {} holds no digest: {text:?}",
                 image.id
-            ),
+            )
         })?),
         None => None,
     };
     Ok(Image { id: image.id.clone(), url: image.url.clone(), digest })
-}
-
-fn plan(context: &Context, allocation: &MachineAllocation) -> Result<Plan, Failure> {
-    let missing = || Failure {
-        phase: "partition",
-        reason: "the allocation has no file system layout".into(),
-    };
-    let layout = allocation.filesystem_layout.as_option().ok_or_else(missing)?;
-    super::discover::wait_for_disks(&context.roots);
-    layout::plan(layout, &disks::facts(&context.roots), Uuid::new_v4)
-        .map_err(Failure::of("partition"))
-}
-
-fn unpack(download: Download, target: &Path, image: &Image) -> Result<String, Attempt> {
-    let counter = download.counter();
-    let progress = image::Progress::start(counter.clone());
-    let unpacked = download.unpack(target);
-    progress.stop();
-    match unpacked {
-        Ok(unpacked) => Ok(format!(
-            "{} {}, {} in {} entries",
-            image.id,
-            size(counter.load(std::sync::atomic::Ordering::Relaxed)),
-            size(unpacked.bytes),
-            unpacked.entries
-        )),
-        Err(failed) => {
-            let failure = Failure { phase: "image", reason: format!("{:#}", failed.error) };
-            Err(Attempt { failure, transient: failed.transient })
-        }
-    }
-}
-
-/// Seconds since 1970 as days, for the table of passwords.
-fn today() -> i64 {
-    jiff::Timestamp::now().as_second() / 86_400
-}
-
-/// A fresh password for the console.
-fn password() -> String {
-    account::random_text(16)
 }

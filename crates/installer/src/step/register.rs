@@ -1,7 +1,9 @@
 //! Tells the control plane what this machine is and which leaves it sees.
 
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fmt::Write as _, thread};
 
 use proto::api::{MachineHardware, MachineProvisioningEventType as Event};
 use proto::infra::BootServiceRegisterRequest;
@@ -16,23 +18,26 @@ const LISTEN: Duration = Duration::from_secs(35);
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Registers, for as long as it takes: a refused machine is visible, and goes on when its cabling or the catalogue of
-/// the operator was put right.
-pub fn register(context: &Context) {
+/// the operator was put right. Returns the id of the size.
+pub fn register(context: &Context) -> String {
     context.reporter.event(Event::Registering, "");
     discover::wait_for_disks(&context.roots);
     let _ = context.reporter.phase("listen", || Ok::<_, ()>(((), listen(context))));
     let mut refusal = String::new();
     let mut pause = Duration::from_secs(2);
-    let _ = context.reporter.phase("register", || {
+    let registered = context.reporter.phase("register", || {
         loop {
             let request = request(context);
             let found = describe(request.hardware.as_option());
             match context.api.register(&request, PATIENCE) {
                 Ok(size) if size == "unknown" => {
                     say("register  no size of the catalogue fits this machine: it waits, but nobody can allocate it");
-                    return Ok::<_, ()>(((), format!("{found}, size unknown")));
+                    return Ok::<_, Infallible>((size, format!("{found}, size unknown")));
                 }
-                Ok(size) => return Ok(((), format!("{found}, size {size}"))),
+                Ok(size) => {
+                    let text = format!("{found}, size {size}");
+                    return Ok((size, text));
+                }
                 Err(refused) if refused.message != refusal => {
                     let reason = format!("the control plane refuses this machine: {refused}");
                     shout(&[&reason, &found, "it tries again by itself when neighbours or the catalogue change"]);
@@ -47,6 +52,9 @@ pub fn register(context: &Context) {
             pause = (pause * 2).min(Duration::from_secs(30));
         }
     });
+    match registered {
+        Ok(size) => size,
+    }
 }
 
 /// Waits until two leaves are heard, or every card has somebody, or the time is over.

@@ -1,6 +1,7 @@
 //! An allocated machine that comes by the network again: after a reset by its user it must start its own system.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proto::api::{MachineAllocation, MachineProvisioningEventType as Event};
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
@@ -18,6 +19,10 @@ pub fn resume(context: &Context, allocation: &MachineAllocation) {
     let Some(layout) = allocation.filesystem_layout.as_option() else { return };
     let Ok(root) = layout::root_device(layout) else { return };
     let target = Path::new(TARGET);
+    if !Path::new(&root.device).exists() {
+        say(&format!("resume    there is no {} yet: installing", root.device));
+        return;
+    }
     let _ = std::fs::create_dir_all(target);
     if let Err(error) =
         system::mount_device(&root.device, target, root.kind, MountFlags::RDONLY, "")
@@ -37,10 +42,11 @@ pub fn resume(context: &Context, allocation: &MachineAllocation) {
         (Some(marker), Ok(())) => {
             let message = format!("starting what was installed {}", marker.installed);
             context.reporter.event(Event::BootingNewKernel, message);
+            let _ = context.reporter.flush(Duration::from_secs(5));
             start(context);
         }
         (Some(_), Err(error)) => {
-            say(&format!("resume    {} cannot be released: {error}", root.device))
+            say(&format!("resume    {} cannot be released: {error}", root.device));
         }
         (None, _) => say("resume    this allocation was never installed completely: installing"),
     }

@@ -9,9 +9,8 @@ use anyhow::{Context as _, Result, anyhow};
 use proto::api::MachineAllocation;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
 
-use super::{password, today};
+use super::lay::Laid;
 use crate::console::say;
-use crate::layout::Plan;
 use crate::nic::format_mac;
 use crate::os::{self, Existing, Machine, account};
 use crate::step::Context;
@@ -38,8 +37,6 @@ WantedBy=multi-user.target
 pub(super) struct Identity {
     /// For the serial console; the API keeps it for operators.
     pub(super) password: String,
-    /// When the installation began, as RFC 3339.
-    pub(super) since: String,
     hash: String,
     machine_id: String,
     host_key: (String, String),
@@ -48,14 +45,13 @@ pub(super) struct Identity {
 impl Identity {
     /// Takes a moment: hashing a password is slow on purpose.
     pub(super) fn new() -> Result<Self, String> {
-        let password = password();
+        let password = account::random_text(16);
         let hash = account::hash(&password, &account::random_text(16).replace('-', "/"))?;
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(|e| e.to_string())?;
         let private = key.to_openssh(LineEnding::LF).map_err(|e| e.to_string())?.to_string();
         let public = key.public_key().to_openssh().map_err(|e| e.to_string())?;
-        let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let machine_id = uuid::Uuid::new_v4().simple().to_string();
-        Ok(Self { password, since, hash, machine_id, host_key: (private, public) })
+        Ok(Self { password, hash, machine_id, host_key: (private, public) })
     }
 }
 
@@ -63,19 +59,20 @@ impl Identity {
 pub(super) fn write(
     context: &Context,
     allocation: &MachineAllocation,
-    plan: &Plan,
-    identity: &Identity,
+    laid: &Laid,
+    since: &str,
     target: &Path,
 ) -> Result<((), String)> {
+    let identity = &laid.identity;
     let machine = Machine {
         allocation,
         uuid: context.uuid.clone(),
         partition: context.config.partition.clone(),
         links: links(context),
-        since: identity.since.clone(),
-        fstab: plan.fstab.clone(),
+        since: since.to_owned(),
+        fstab: laid.plan.fstab.clone(),
         password_hash: identity.hash.clone(),
-        today: today(),
+        today: jiff::Timestamp::now().as_second() / 86_400,
         machine_id: identity.machine_id.clone(),
         host_key: identity.host_key.clone(),
     };
