@@ -34,7 +34,7 @@ struct Up {
     #[arg(long, short = 'n', default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=i64::from(MACHINES_MAX)))]
     machines: u8,
     /// What firmware they have.
-    #[arg(long, value_enum, default_value = "bios")]
+    #[arg(long, value_enum, default_value = "uefi")]
     firmware: Firmware,
     /// Play a story with assertions, in the running lab or in one that ends afterwards; may be given several times.
     #[arg(long = "scenario", value_enum)]

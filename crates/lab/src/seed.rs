@@ -21,6 +21,8 @@ pub const LAYOUT: &str = "lab";
 const TENANT: &str = "lab-tenant";
 /// Owner of the boot service's token and so of the machines' tokens.
 pub const MACHINE_USER: &str = "machine";
+/// An image that is never the newest, so that no machine has it lying ready: installing it takes its time.
+pub const OLD_IMAGE: &str = "debian-12.0.1";
 /// Parameters of the machines' kernel: emulated timers are late, and a panic ends in a reboot.
 pub const KERNEL_PARAMETERS: &str = "console=ttyS0 no_timer_check panic=1 quiet";
 /// Label with an image's digest.
@@ -62,6 +64,8 @@ pub async fn seed(client: &Client, image: &Image) -> Result<Seed> {
     client.admin_partition().create(partition).await.context("partition")?;
     let size = admin::SizeServiceCreateRequest { size: size().into(), ..Default::default() };
     client.admin_size().create(size).await.context("size")?;
+    let old = self::image(OLD_IMAGE, "debian-12.tar.zst", Some(&image.sha256));
+    create_image(client, old).await?;
     let new = self::image(&image_id(image), "debian-12.tar.zst", Some(&image.sha256));
     create_image(client, new).await?;
     let layout = admin::FilesystemServiceCreateRequest {

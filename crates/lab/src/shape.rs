@@ -114,9 +114,9 @@ const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// # Errors
 /// The disk cannot be read.
 pub fn disk_holds(disk: &Path, marker: &str) -> Result<bool> {
-    // `grep` skips the holes of a sparse file
-    let mut grep = shell::command("grep", ["--binary-files=text", "--fixed-strings", "--quiet"]);
-    let status = grep.arg("--").arg(marker).arg(disk).status()?;
+    // with lines that end in zeros `grep` skips the holes of a sparse file
+    let mut grep = shell::command("grep", ["--null-data", "--text", "--fixed-strings", "--quiet"]);
+    let status = grep.env("LC_ALL", "C").arg("--").arg(marker).arg(disk).status()?;
     match status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),

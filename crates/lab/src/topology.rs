@@ -102,10 +102,11 @@ impl Leaf {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
-    /// SeaBIOS with the iPXE ROM of the network card: quick.
-    #[default]
+    /// SeaBIOS with the iPXE ROM of the network card. It cannot start an installed system from the disk, so such a
+    /// machine does not survive a power cycle while it is allocated.
     Bios,
-    /// OVMF.
+    /// OVMF with the iPXE ROM of the network card.
+    #[default]
     Uefi,
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use proto::admin;
 
 use super::stage::{Stage, TO_PHONED_HOME, events};
 use crate::api::{Event, last_event, waits};
@@ -20,17 +21,17 @@ struct Case {
 
 const WRONG_DIGEST: Case = Case {
     what: "another digest",
-    id: "debian-12.66.1",
+    id: "debian-12.0.61",
     words: &["digest", "sha256", "SHA-256", "checksum"],
 };
 const TRUNCATED: Case = Case {
     what: "half of the file",
-    id: "debian-12.66.2",
+    id: "debian-12.0.62",
     words: &["cut", "short", "truncat", "incomplete", "end", "digest", "sha256", "SHA-256"],
 };
 const UNREACHABLE: Case = Case {
     what: "no file",
-    id: "debian-12.66.3",
+    id: "debian-12.0.63",
     words: &["404", "not found", "Not Found", "unreachable", "answered"],
 };
 
@@ -53,6 +54,10 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     fs::remove_file(images.join("gone.tar.zst"))?;
     for case in [WRONG_DIGEST, TRUNCATED, UNREACHABLE] {
         fails(stage, &case).await.with_context(|| format!("image with {}", case.what))?;
+        // the newest image is what waiting machines keep ready
+        let delete =
+            admin::ImageServiceDeleteRequest { id: case.id.to_owned(), ..Default::default() };
+        stage.client.admin_image().delete(delete).await.context("the image is not deleted")?;
     }
     fs::remove_file(images.join("half.tar.zst"))?;
     Ok("bad-image: three images refused with a reason, the machine is free again".to_owned())

@@ -10,13 +10,13 @@ use crate::api::{describe, machine as look_up, waits};
 use crate::power;
 use crate::seed;
 use crate::shape::Shape;
-use crate::topology::{Firmware, Machine};
+use crate::topology::Machine;
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
     stage.all_wait().await?;
     // on the spare ports
     let first = stage.spec.machines + 1;
-    let spare = |index: u8| Shape::usual(Machine { number: first + index }, Firmware::Bios);
+    let spare = |index: u8| Shape::usual(Machine { number: first + index }, stage.spec.firmware);
     unknown_size(stage, Shape { memory: 1536, ..spare(0) }).await?;
     no_disk(stage, Shape { disk: 0, ..spare(1) }).await?;
     small_disk(stage, Shape { disk: 600, ..spare(2) }).await?;

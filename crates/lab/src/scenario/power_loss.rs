@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::stage::{Stage, address, events, phoned_home};
+use super::stage::{Stage, Wish, address, events, phoned_home};
 use super::{fabric_check, ssh};
 use crate::api::Event;
 use crate::power;
+use crate::seed::OLD_IMAGE;
 use crate::topology::Machine;
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
     let machine = Machine { number: 1 };
     stage.until_waiting(machine).await?;
-    let wish = stage.wish(machine, "unlucky");
+    let wish = Wish { image: OLD_IMAGE.to_owned(), ..stage.wish(machine, "unlucky") };
     stage.create(&wish).await?;
     stage.until_event(machine, Event::Installing).await?;
     // far enough to have written something, not far enough to be done
@@ -22,6 +23,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let seen = stage.look(machine).await?;
     ensure!(!phoned_home(&seen), "the machine was faster than the power cut");
     stage.note("power cut while installing");
+    ensure!(!power::is_on(&stage.paths, machine), "the power is still on");
     let before = count(&seen, Event::Installing);
     power::on(&stage.paths, machine)?;
     let seen = stage.until_phoned_home(machine).await?;

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::ssh;
-use super::stage::{Stage, address};
+use super::stage::{Stage, Wish, address};
 use crate::api::Event;
 use crate::ledger;
 use crate::parts::SERVER;
+use crate::seed::OLD_IMAGE;
 use crate::topology::Machine;
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
@@ -17,7 +18,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     stage.until_waiting(machine).await?;
     kill(stage, "while machines wait").await?;
     // the stream of the machine comes back by itself, so it can be allocated
-    let wish = stage.wish(machine, "steady");
+    let wish = Wish { image: OLD_IMAGE.to_owned(), ..stage.wish(machine, "steady") };
     let begin = Instant::now();
     while let Err(error) = stage.create(&wish).await {
         if begin.elapsed() > Duration::from_secs(30) {
