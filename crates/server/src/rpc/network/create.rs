@@ -51,7 +51,7 @@ async fn retrying(
     loop {
         match once(call, request).await {
             Err(error) if error.code() == connectrpc::ErrorCode::Aborted && tries < TRIES => {
-                tries += 1
+                tries += 1;
             }
             result => return result,
         }
