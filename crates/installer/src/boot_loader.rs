@@ -4,28 +4,31 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::kernel::Kernel;
 use crate::layout::Plan;
 
+/// Where firmware without entries of its own looks.
+const STARTED: &str = "EFI/BOOT/BOOTX64.EFI";
+/// Where the loader lies until the disk may be started.
+const PREPARED: &str = "EFI/metal/loader.efi";
 /// systemd-boot inside images that bring it.
 const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
-/// Copies loader and kernel to the EFI system partition. Returns false when the image or the layout has none: then the
-/// machine starts by the network, which knows what is installed. Only worth calling on a machine with UEFI.
+/// Copies loader and kernel to the EFI system partition, where firmware does not find them before [`activate`]. Returns false
+/// when the image or the layout has none: then the machine starts by the network, which knows what is installed. Only worth
+/// calling on a machine with UEFI.
 ///
 /// # Errors
 /// What the file system says.
-pub fn install(root: &Path, plan: &Plan, kernel: &Kernel, command_line: &str) -> io::Result<bool> {
+pub fn prepare(root: &Path, plan: &Plan, kernel: &Kernel, command_line: &str) -> io::Result<bool> {
     let loader = root.join(LOADER);
-    let partition =
-        plan.mounts.iter().find(|mount| mount.kind == "vfat" && mount.path.starts_with("/boot"));
-    let Some(partition) = partition.filter(|_| loader.exists()) else { return Ok(false) };
-    let esp = root.join(partition.path.trim_start_matches('/'));
+    let Some(esp) = partition(root, plan).filter(|_| loader.exists()) else { return Ok(false) };
+    fs::create_dir_all(esp.join("EFI/metal"))?;
     fs::create_dir_all(esp.join("EFI/BOOT"))?;
     fs::create_dir_all(esp.join("loader/entries"))?;
-    fs::copy(&loader, esp.join("EFI/BOOT/BOOTX64.EFI"))?;
+    fs::copy(&loader, esp.join(PREPARED))?;
     fs::copy(&kernel.image, esp.join("vmlinuz"))?;
     if let Some(initrd) = &kernel.initrd {
         fs::copy(initrd, esp.join("initrd"))?;
@@ -33,6 +36,22 @@ pub fn install(root: &Path, plan: &Plan, kernel: &Kernel, command_line: &str) ->
     fs::write(esp.join("loader/loader.conf"), "timeout 0\ndefault metal.conf\n")?;
     fs::write(esp.join("loader/entries/metal.conf"), entry(kernel, command_line))?;
     Ok(true)
+}
+
+/// Makes the disk startable, if a loader was prepared: the very last step of an installation.
+///
+/// # Errors
+/// What the file system says.
+pub fn activate(root: &Path, plan: &Plan) -> io::Result<()> {
+    let Some(esp) = partition(root, plan).filter(|esp| esp.join(PREPARED).exists()) else {
+        return Ok(());
+    };
+    fs::rename(esp.join(PREPARED), esp.join(STARTED))
+}
+
+fn partition(root: &Path, plan: &Plan) -> Option<PathBuf> {
+    let mount = plan.mounts.iter().find(|m| m.kind == "vfat" && m.path.starts_with("/boot"))?;
+    Some(root.join(mount.path.trim_start_matches('/')))
 }
 
 fn entry(kernel: &Kernel, command_line: &str) -> String {
@@ -73,18 +92,21 @@ mod tests {
         fs::create_dir_all(root.join("boot/efi")).unwrap();
         fs::write(&kernel.image, "kernel").unwrap();
         assert!(
-            !install(root, &plan("vfat"), &kernel, "root=x").unwrap(),
+            !prepare(root, &plan("vfat"), &kernel, "root=x").unwrap(),
             "the image has no loader"
         );
         fs::create_dir_all(root.join(LOADER).parent().unwrap()).unwrap();
         fs::write(root.join(LOADER), "loader").unwrap();
         assert!(
-            !install(root, &plan("ext4"), &kernel, "root=x").unwrap(),
+            !prepare(root, &plan("ext4"), &kernel, "root=x").unwrap(),
             "there is no such partition"
         );
-        assert!(install(root, &plan("vfat"), &kernel, "root=x").unwrap());
+        assert!(prepare(root, &plan("vfat"), &kernel, "root=x").unwrap());
         let read = |path: &str| fs::read_to_string(root.join("boot/efi").join(path)).unwrap();
+        assert!(!root.join("boot/efi").join(STARTED).exists(), "nothing is installed yet");
+        activate(root, &plan("vfat")).unwrap();
         assert_eq!(read("EFI/BOOT/BOOTX64.EFI"), "loader");
+        activate(root, &plan("vfat")).unwrap();
         assert_eq!(read("vmlinuz"), "kernel");
         assert_eq!(
             read("loader/entries/metal.conf"),

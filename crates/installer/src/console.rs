@@ -32,7 +32,7 @@ pub fn shout(lines: &[&str]) {
 /// How a finished phase looks.
 #[must_use]
 pub fn phase(name: &str, message: &str, duration: Duration) -> String {
-    let dots = if message.is_empty() { "" } else { " … " };
+    let dots = if message.is_empty() { "" } else { " ... " };
     format!("{name:<10}{message}{dots}{:.1}s", duration.as_secs_f64())
 }
 
@@ -63,7 +63,7 @@ mod tests {
         let text = phase("wipe", "nvme0n1 10 GiB by NVMe format", Duration::from_millis(120));
         assert_eq!(
             line(Duration::from_millis(3210), &text),
-            "[  3.2s] wipe      nvme0n1 10 GiB by NVMe format … 0.1s\r\n"
+            "[  3.2s] wipe      nvme0n1 10 GiB by NVMe format ... 0.1s\r\n"
         );
         assert_eq!(phase("kexec", "", Duration::from_secs(2)), "kexec     2.0s");
     }

@@ -12,14 +12,14 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::api::{FilesystemLayout, MachineAllocation, MachineProvisioningEventType as Event};
 
 use super::{Context, Failure};
-use crate::console::say;
+use crate::console::{phase, say};
 use crate::image::{Cancel, Digest, Image};
-use crate::{marker, system};
+use crate::{boot_loader, marker, system};
 use lay::Laid;
 
 /// Where the new system is mounted.
@@ -92,8 +92,10 @@ fn finish(
 
     // as soon as the API knows, the leaves take the machine out of the boot network: everything else is told before
     reporter.event(Event::BootingNewKernel, laid.kernel.version.clone());
+    let clock = Instant::now();
     let _ = reporter.flush(Duration::from_secs(5));
     context.api.installed(&laid.identity.password, PATIENCE).map_err(Failure::of("report"))?;
+    say(&phase("report", "the control plane knows", clock.elapsed()));
     let marker = marker::Marker {
         allocation: allocation.uuid.clone(),
         image: laid.image.id.clone(),
@@ -101,6 +103,7 @@ fn finish(
         command_line: laid.command_line.clone(),
     };
     marker::write(target, &marker).map_err(Failure::of("marker"))?;
+    boot_loader::activate(target, &laid.plan).map_err(Failure::of("marker"))?;
     release();
     start(context);
     Err(Failure { phase: "kexec", reason: "the loaded kernel could not be started".into() })

@@ -98,9 +98,9 @@ fn describe(hardware: Option<&MachineHardware>) -> String {
     for nic in &hardware.nics {
         let _ = match nic.neighbors.first() {
             Some(port) => {
-                write!(text, ", {} → {} {}", nic.name, port.hostname.as_str(), port.name)
+                write!(text, ", {} -> {} {}", nic.name, port.hostname.as_str(), port.name)
             }
-            None => write!(text, ", {} → nobody", nic.name),
+            None => write!(text, ", {} -> nobody", nic.name),
         };
     }
     text

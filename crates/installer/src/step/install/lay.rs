@@ -93,7 +93,7 @@ pub fn lay(
     let command_line = kernel::command_line(&system::command_line(), &plan.root);
     let load = || {
         let uefi = Path::new("/sys/firmware/efi").exists();
-        let bootable = uefi && boot_loader::install(target, &plan, &kernel, &command_line)?;
+        let bootable = uefi && boot_loader::prepare(target, &plan, &kernel, &command_line)?;
         kernel::load(&kernel, &command_line)?;
         let from = if bootable { "startable from the disk too" } else { "started by the network" };
         Ok::<_, anyhow::Error>(((), format!("{}, {from}", kernel.version)))
