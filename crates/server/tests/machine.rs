@@ -2,8 +2,6 @@
 
 #[path = "../../store/tests/it/postgres.rs"]
 mod postgres;
-// shared with other suites, of which each uses a part
-#[allow(dead_code)]
 #[path = "tenancy/world.rs"]
 mod world;
 
@@ -15,5 +13,7 @@ mod boot;
 mod hall;
 #[path = "machine/operation.rs"]
 mod operation;
+#[path = "machine/reservation.rs"]
+mod reservation;
 #[path = "machine/switch.rs"]
 mod switch;

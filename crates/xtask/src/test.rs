@@ -1,4 +1,5 @@
-//! `cargo xtask test`: set-up, format and lint checks, Rust tests, contract comparison, official client.
+//! `cargo xtask test`: set-up, format and lint checks, Rust tests, contract comparison, official client, and in the virtual data
+//! center a machine from power-on to its second user.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ pub(crate) fn run() -> Result<()> {
     cargo(&root, &["build", "--workspace"])?;
     contract(&root, &python)?;
     official_client(&root, &python)?;
-    cargo(&root, &["test", "--workspace"])
+    cargo(&root, &["test", "--workspace"])?;
+    // last, because this process becomes the story
+    lab::run(&["--scenario".to_owned(), "provision".to_owned()])
 }
 
 /// The official Python client in a virtual environment of its own.
