@@ -79,3 +79,21 @@ pub async fn of(tx: &mut Tx, partition: &str, size: &str) -> Result<Vec<Reserved
     .map(|row| Ok(Reserved { project: row.text(0)?, amount: row.int(1)? }))
     .collect()
 }
+
+/// Numbers that nothing else locks begin here; each partition and size has one of 2^32.
+const LOCK: i64 = 7_243_000_i64 << 32;
+
+/// Holds off everybody else who counts the free machines of a size in a partition, until the transaction ends: two who count
+/// at the same time could otherwise both take the last one that is not reserved.
+///
+/// # Errors
+/// The database failed.
+pub async fn lock(tx: &mut Tx, partition: &str, size: &str) -> Result<(), Error> {
+    // FNV-1a; two pairs with the same number only wait for each other
+    let hash = partition
+        .bytes()
+        .chain([0])
+        .chain(size.bytes())
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    tx.lock(LOCK | i64::from(hash)).await
+}

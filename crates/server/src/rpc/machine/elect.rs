@@ -90,6 +90,7 @@ async fn respect_reservations(tx: &mut Tx, wish: &Wish<'_>) -> Result<(), Error>
     if size_reservation::reserved(tx, wish.partition, wish.size).await?.is_empty() {
         return Ok(());
     }
+    store::size_reservation::lock(tx, wish.partition, wish.size).await?;
     let mut allocated = BTreeMap::new();
     for count in store::machine::counts(tx, Some(wish.partition)).await? {
         if count.size == wish.size && !count.project.is_empty() {
