@@ -3,7 +3,6 @@
 #[path = "../../store/tests/it/postgres.rs"]
 mod postgres;
 #[path = "tenancy/world.rs"]
-#[allow(dead_code, reason = "each suite uses what it needs of it")]
 mod world;
 
 #[path = "network/allocation.rs"]

@@ -70,7 +70,9 @@ async fn create(
     let mut tries = 1;
     loop {
         match create_once(call, &request).await {
-            Err(error) if error.code() == ErrorCode::Aborted && tries < TRIES => tries += 1,
+            Err(error) if error.code() == ErrorCode::Aborted && tries < TRIES => {
+                tries += 1;
+            }
             Err(error) => return Err(error),
             Ok(ip) => {
                 return Ok(api::IPServiceCreateResponse { ip: ip.into(), ..Default::default() });
@@ -119,6 +121,8 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
         )),
         _ => error,
     })?;
+    // leaves let machines of the project announce it from now on
+    store::switch::nudge_project(&mut tx, &request.project).await?;
     tx.commit().await?;
     Ok(ip)
 }
@@ -227,6 +231,7 @@ async fn delete(
         )));
     }
     ipam::free(&mut tx, &taken).await?;
+    store::switch::nudge_project(&mut tx, &request.project).await?;
     tx.commit().await?;
     Ok(api::IPServiceDeleteResponse { ip: ip.into(), ..Default::default() })
 }
