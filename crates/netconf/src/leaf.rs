@@ -13,6 +13,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
+pub mod evpn;
+
 /// All route maps and lists of ours start with it; what is called otherwise belongs to somebody else.
 pub const NAME_PREFIX: &str = "metal-";
 
@@ -180,80 +182,97 @@ fn by_list(text: &mut String, map: &str, sequence: u32, list: &str, set: &str) {
 }
 
 fn bgp(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
-    // Groups are there before their first member, so that one more port changes nothing else.
-    let groups = [FABRIC, Role::Machine.peer_group(), Role::Firewall.peer_group()];
-
     // A changed filter takes effect after this many seconds; FRR would take five.
     text.push_str("!\nbgp route-map delay-timer 1\n");
-    let _ = write!(
-        text,
-        "!\nrouter bgp {}\n bgp router-id {}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
-        leaf.asn, leaf.loopback
-    );
-    for group in &groups {
+    // Groups are there before their first member, so that one more port changes nothing else.
+    let groups = [FABRIC, Role::Machine.peer_group(), Role::Firewall.peer_group()];
+    let instance = Instance {
+        vrf: None,
+        groups: &groups,
+        uplinks: &leaf.uplinks,
+        ports,
+        out: "metal-machine-out",
+    };
+    instance.open(text, leaf);
+    instance.unicast(text, leaf);
+    text.push_str("exit\n");
+}
+
+/// One BGP instance: the main one, or that of a VRF.
+struct Instance<'a> {
+    vrf: Option<&'a str>,
+    groups: &'a [&'a str],
+    uplinks: &'a [String],
+    ports: &'a [&'a Port],
+    /// Route map towards machines.
+    out: &'a str,
+}
+
+impl Instance<'_> {
+    /// Everything before the address families.
+    fn open(&self, text: &mut String, leaf: &Leaf) {
+        let vrf = self.vrf.map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
         let _ = write!(
             text,
-            " neighbor {group} peer-group
+            "!\nrouter bgp {}{vrf}\n bgp router-id {}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
+            leaf.asn, leaf.loopback
+        );
+        for group in self.groups {
+            let _ = write!(
+                text,
+                " neighbor {group} peer-group
  neighbor {group} remote-as external
  neighbor {group} advertisement-interval 0
  neighbor {group} timers 3 9
  neighbor {group} timers connect 1
  neighbor {group} capability extended-nexthop
 "
-        );
-    }
-    for uplink in &leaf.uplinks {
-        let _ = writeln!(text, " neighbor {uplink} interface peer-group {FABRIC}");
-    }
-    for port in ports {
-        let _ = writeln!(
-            text,
-            " neighbor {} interface peer-group {}",
-            port.name,
-            port.role.peer_group()
-        );
-        if let Some(description) = &port.description {
-            let line = description.split_whitespace().collect::<Vec<_>>().join(" ");
-            let _ = writeln!(text, " neighbor {} description {line}", port.name);
-        }
-    }
-    for (family, v6) in [("ipv4", false), ("ipv6", true)] {
-        address_family(text, leaf, ports, &groups, family, v6);
-    }
-    text.push_str("exit\n");
-}
-
-fn address_family(
-    text: &mut String,
-    leaf: &Leaf,
-    ports: &[&Port],
-    groups: &[&str],
-    family: &str,
-    v6: bool,
-) {
-    let _ = write!(text, " !\n address-family {family} unicast\n");
-    for prefix in own(leaf).iter().filter(|prefix| prefix.addr().is_ipv6() == v6) {
-        let _ = writeln!(text, "  network {prefix}");
-    }
-    for group in groups {
-        let _ = writeln!(text, "  neighbor {group} activate");
-        if *group == FABRIC {
-            let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-in in");
-            let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-out out");
-        } else {
-            let _ = writeln!(
-                text,
-                "  neighbor {group} maximum-prefix {} restart 1",
-                leaf.maximum_prefix
             );
-            let _ = writeln!(text, "  neighbor {group} route-map metal-machine-in in");
-            let _ = writeln!(text, "  neighbor {group} route-map metal-machine-out out");
+        }
+        for uplink in self.uplinks {
+            let _ = writeln!(text, " neighbor {uplink} interface peer-group {FABRIC}");
+        }
+        for port in self.ports {
+            let group = port.role.peer_group();
+            let _ = writeln!(text, " neighbor {} interface peer-group {group}", port.name);
+            if let Some(description) = &port.description {
+                let line = description.split_whitespace().collect::<Vec<_>>().join(" ");
+                let _ = writeln!(text, " neighbor {} description {line}", port.name);
+            }
         }
     }
-    for port in ports {
-        let _ = writeln!(text, "  neighbor {0} route-map metal-{0}-in in", port.name);
+
+    fn unicast(&self, text: &mut String, leaf: &Leaf) {
+        for (family, v6) in [("ipv4", false), ("ipv6", true)] {
+            let _ = write!(text, " !\n address-family {family} unicast\n");
+            if self.vrf.is_none() {
+                for prefix in own(leaf).iter().filter(|prefix| prefix.addr().is_ipv6() == v6) {
+                    let _ = writeln!(text, "  network {prefix}");
+                }
+            }
+            self.policy(text, leaf);
+            text.push_str(" exit-address-family\n");
+        }
     }
-    text.push_str(" exit-address-family\n");
+
+    /// Who may say what to whom.
+    fn policy(&self, text: &mut String, leaf: &Leaf) {
+        for group in self.groups {
+            let _ = writeln!(text, "  neighbor {group} activate");
+            if *group == FABRIC {
+                let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-in in");
+                let _ = writeln!(text, "  neighbor {group} route-map metal-fabric-out out");
+            } else {
+                let most = leaf.maximum_prefix;
+                let _ = writeln!(text, "  neighbor {group} maximum-prefix {most} restart 1");
+                let _ = writeln!(text, "  neighbor {group} route-map metal-machine-in in");
+                let _ = writeln!(text, "  neighbor {group} route-map {} out", self.out);
+            }
+        }
+        for port in self.ports {
+            let _ = writeln!(text, "  neighbor {0} route-map metal-{0}-in in", port.name);
+        }
+    }
 }
 
 /// What the leaf announces for itself.

@@ -134,9 +134,9 @@ impl<'a> Planner<'a> {
                 self.unclear.insert(name.to_owned());
                 return;
             }
-            Place::Boot => self.to_boot(name, now),
-            Place::Fabric => self.to_routed(name, port, now, Role::Firewall),
-            Place::Tenant(_) => self.to_routed(name, port, now, Role::Machine),
+            Place::Boot => self.plan_boot(name, now),
+            Place::Fabric => self.plan_routed(name, port, now, Role::Firewall),
+            Place::Tenant(_) => self.plan_routed(name, port, now, Role::Machine),
         }
         let down = match port.admin {
             Some(wish) => wish == Admin::Down,
@@ -149,7 +149,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn to_boot(&mut self, name: &str, now: &ObservedPort) {
+    fn plan_boot(&mut self, name: &str, now: &ObservedPort) {
         if self.peers.contains_key(name) {
             self.unpeer.insert(name.to_owned());
         }
@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn to_routed(&mut self, name: &str, port: &Port, now: &ObservedPort, role: Role) {
+    fn plan_routed(&mut self, name: &str, port: &Port, now: &ObservedPort, role: Role) {
         let network = port.place.to_string();
         if let Some(Some(description)) = self.peers.get(name)
             && description.split(' ').next() != Some(&network)

@@ -61,7 +61,7 @@ impl Speaker {
             match Frame::decode(&buffer[..length]) {
                 Ok(frame) => return Ok((name.to_string_lossy().into_owned(), frame)),
                 Err(error) => {
-                    tracing::debug!(port = %name.to_string_lossy(), %error, "a bad LLDP frame")
+                    tracing::debug!(port = %name.to_string_lossy(), %error, "a bad LLDP frame");
                 }
             }
         }

@@ -106,8 +106,8 @@ pub(crate) fn nic(name: &str, vrf: Option<&str>, cidrs: &[&str]) -> api::SwitchN
 }
 
 impl infra::SwitchService for Fake {
-    async fn get<'a>(
-        &'a self,
+    async fn get(
+        &self,
         _: RequestContext,
         _: ServiceRequest<'_, infra::SwitchServiceGetRequest>,
     ) -> ServiceResult<infra::SwitchServiceGetResponse> {
@@ -121,8 +121,8 @@ impl infra::SwitchService for Fake {
         })
     }
 
-    async fn register<'a>(
-        &'a self,
+    async fn register(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, infra::SwitchServiceRegisterRequest>,
     ) -> ServiceResult<infra::SwitchServiceRegisterResponse> {
@@ -135,8 +135,8 @@ impl infra::SwitchService for Fake {
         })
     }
 
-    async fn heartbeat<'a>(
-        &'a self,
+    async fn heartbeat(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, infra::SwitchServiceHeartbeatRequest>,
     ) -> ServiceResult<infra::SwitchServiceHeartbeatResponse> {
@@ -179,8 +179,8 @@ impl ext::SwitchWatchService for Fake {
         Response::stream_ok(stream)
     }
 
-    async fn confirm<'a>(
-        &'a self,
+    async fn confirm(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, ext::SwitchWatchServiceConfirmRequest>,
     ) -> ServiceResult<ext::SwitchWatchServiceConfirmResponse> {
@@ -196,8 +196,8 @@ impl Fake {
 }
 
 impl infra::EventService for Fake {
-    async fn send<'a>(
-        &'a self,
+    async fn send(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, infra::EventServiceSendRequest>,
     ) -> ServiceResult<infra::EventServiceSendResponse> {
@@ -212,8 +212,8 @@ impl infra::EventService for Fake {
 }
 
 impl infra::ComponentService for Fake {
-    async fn ping<'a>(
-        &'a self,
+    async fn ping(
+        &self,
         _: RequestContext,
         request: ServiceRequest<'_, infra::ComponentServicePingRequest>,
     ) -> ServiceResult<infra::ComponentServicePingResponse> {
