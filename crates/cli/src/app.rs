@@ -227,6 +227,8 @@ fn words(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
 pub(crate) async fn dispatch(root: &ArgMatches) -> Result<()> {
     let (words, matches) = words(root);
     let session = Session::new(matches)?;
+    // A misspelled output is said before anything is done.
+    session.format("table")?;
     if let Some(special) = Special::find(&words) {
         // Verbs below a command of its own file are its own affair.
         let mut matches = root;
@@ -261,10 +263,7 @@ pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let word = wrong(ContextKind::InvalidSubcommand)?;
-            let known = NOUNS
-                .iter()
-                .filter(|noun| noun.is_visible())
-                .flat_map(|noun| std::iter::once(noun.name).chain(noun.aliases.iter().copied()));
+            let nouns: Vec<&Noun> = NOUNS.iter().filter(|noun| noun.is_visible()).collect();
             let verbs: Vec<Verb> = typed
                 .iter()
                 .find_map(|word| Noun::find(word))
@@ -272,18 +271,21 @@ pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
                     verb::VERBS.iter().filter(|v| v.noun.name == noun.name).cloned().collect()
                 })
                 .unwrap_or_default();
-            let words: Vec<&str> = if verbs.is_empty() {
+            // Main words are listed, other words for the same are only guessed.
+            let (words, more): (Vec<&str>, Vec<&str>) = if verbs.is_empty() {
                 let specials = SPECIALS.iter().filter(|s| s.path.len() == 1).map(|s| s.path[0]);
-                known.chain(specials).chain(["admin", "version"]).collect()
+                let specials = specials.filter(|word| !word.starts_with('_'));
+                let words = nouns.iter().map(|noun| noun.name).chain(specials).chain(["admin"]);
+                (words.collect(), nouns.iter().flat_map(|noun| noun.aliases).copied().collect())
             } else {
                 let noun = verbs[0].noun.name;
                 let specials = SPECIALS.iter().filter(|s| s.path.contains(&noun));
                 let specials = specials.filter_map(|s| s.path.last().copied());
-                verbs.iter().map(|v| v.words[0]).chain(specials).collect()
+                (verbs.iter().map(|v| v.words[0]).chain(specials).collect(), Vec::new())
             };
             let what = if verbs.is_empty() { "command" } else { "verb" };
             let answer = Error::usage(format!("there is no {what} '{word}'"));
-            Some(match nearest(&word, words.iter().copied()) {
+            Some(match nearest(&word, words.iter().chain(&more).copied()) {
                 Some(near) => answer.hint(format!("did you mean '{near}'?")),
                 None => {
                     let words: BTreeSet<&str> = words.into_iter().collect();
@@ -298,6 +300,36 @@ pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
                 Some(near) => answer.hint(format!("did you mean {near}?")),
                 None => answer.hint("--help shows the flags of a command"),
             })
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let arg = wrong(ContextKind::InvalidArg)?;
+            let flag = arg.split_whitespace().next().unwrap_or(&arg).to_owned();
+            let value = wrong(ContextKind::InvalidValue).unwrap_or_default();
+            let known = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(known)) => known.clone(),
+                _ => Vec::new(),
+            };
+            if value.is_empty() {
+                return Some(
+                    Error::usage(format!("{flag} needs a value"))
+                        .hint("--help shows what it takes"),
+                );
+            }
+            let answer = Error::usage(format!("{flag} does not take '{value}'"));
+            Some(match (nearest(&value, known.iter().map(String::as_str)), known.is_empty()) {
+                (Some(near), _) => answer.hint(format!("did you mean '{near}'?")),
+                (None, false) => answer.hint(format!("it takes {}", known.join(", "))),
+                (None, true) => answer.hint("--help shows what it takes"),
+            })
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else {
+                return None;
+            };
+            Some(
+                Error::usage(format!("{} is missing", missing.join(", ")))
+                    .hint("--help shows an example"),
+            )
         }
         _ => None,
     }

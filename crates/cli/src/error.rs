@@ -4,6 +4,10 @@ use std::fmt;
 
 use client::{ConnectError, ErrorCode};
 
+use crate::contract::Method;
+use crate::noun::Noun;
+use crate::verb::Group;
+
 /// Exit codes; documented in `docs/cli.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -58,11 +62,18 @@ impl Error {
 
     /// What the server, or the way to it, said about a call of `path`.
     pub(crate) fn call(error: &ConnectError, path: &str, url: &str) -> Self {
-        let said = error.message.clone().unwrap_or_else(|| error.code.as_str().replace('_', " "));
+        let mut said =
+            error.message.clone().unwrap_or_else(|| error.code.as_str().replace('_', " "));
         let method = path.trim_start_matches('/');
+        // The innermost cause tells most: refused, unknown host, bad certificate.
+        let cause =
+            std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
+        if let Some(cause) = cause.map(ToString::to_string).filter(|cause| !said.contains(cause)) {
+            said = format!("{said}: {cause}");
+        }
         match error.code {
             ErrorCode::NotFound => Self::new(Kind::NotFound, said)
-                .hint("`list` shows what there is; with -p you name another project"),
+                .hint(format!("`metalctl {}` shows what there is", list(path))),
             ErrorCode::AlreadyExists => Self::new(Kind::Conflict, said)
                 .hint("`update` changes it, `apply` creates or changes"),
             ErrorCode::Aborted => Self::new(Kind::Conflict, said)
@@ -76,7 +87,7 @@ impl Error {
                 "log in with `metalctl login`, or give a token in METAL_TOKEN or METAL_TOKEN_FILE",
             ),
             ErrorCode::PermissionDenied => Self::new(Kind::Denied, said).hint(format!(
-                "`metalctl method scoped` shows what this token may call; this was {method}"
+                "`metalctl method scoped` shows what this token may call, {method} is not among it"
             )),
             ErrorCode::Unavailable => Self::new(
                 Kind::Away,
@@ -108,6 +119,22 @@ impl fmt::Display for Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::failed(error.to_string())
+    }
+}
+
+/// The command that lists what a method is about.
+fn list(path: &str) -> String {
+    let method = Method::find(path);
+    let noun = method.and_then(|method| Noun::of_service(method.short_service()));
+    match (noun, method) {
+        (Some(noun), Some(method)) if method.package() == "admin" => {
+            format!("admin {} list", noun.name)
+        }
+        (Some(noun), _) if crate::verb::find(noun, "List", Group::User).is_some() => {
+            format!("{} list", noun.name)
+        }
+        (Some(noun), _) if noun.name == "timeline" => "machine list".to_owned(),
+        _ => "NOUN list".to_owned(),
     }
 }
 

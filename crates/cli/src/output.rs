@@ -184,14 +184,25 @@ impl Answer {
             }
             Format::Table | Format::Wide | Format::Markdown => {
                 let columns = shape.columns(self.columns, matches!(format, Format::Wide))?;
+                let scalars = items.iter().all(|item| !item.is_object() && !item.is_array());
+                if columns.is_empty() && scalars {
+                    return Ok(lines(items.iter().map(|item| column::plain(item))));
+                }
                 if columns.is_empty() {
                     return Ok(documents(items.iter().map(|item| yaml::write(item, message))));
                 }
-                let titles: Vec<&str> = columns.iter().map(|column| column.title()).collect();
-                let rows: Vec<Vec<String>> = items
+                let mut titles: Vec<&str> = columns.iter().map(|column| column.title()).collect();
+                let mut rows: Vec<Vec<String>> = items
                     .iter()
                     .map(|item| columns.iter().map(|column| column.cell(item, now)).collect())
                     .collect();
+                // Marks take no room where there are none.
+                while let Some(at) = (0..titles.len())
+                    .find(|&at| titles[at].is_empty() && rows.iter().all(|row| row[at].is_empty()))
+                {
+                    titles.remove(at);
+                    rows.iter_mut().for_each(|row| drop(row.remove(at)));
+                }
                 match format {
                     Format::Markdown => table::markdown(&titles, &rows),
                     _ if rows.is_empty() => String::new(),

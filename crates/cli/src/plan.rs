@@ -443,7 +443,7 @@ mod tests {
         let have =
             json!({"a": "1", "list": [{"x": 1, "y": 2}], "labels": {"labels": {"k": "v"}}, "z": 0});
         let check = |wanted: Value, expected: &[&str]| {
-            assert_eq!(changed(&wanted, &have), expected, "{wanted}")
+            assert_eq!(changed(&wanted, &have), expected, "{wanted}");
         };
         check(json!({"a": 1, "list": [{"x": 1}]}), &[]);
         check(json!({"a": "2", "z": false, "missing": ""}), &["a"]);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::context::{self, Config, Context};
 use crate::contract::Method;
 use crate::error::{Error, Kind, Result};
-use crate::output::{Answer, Format, Shape};
+use crate::output::{Answer, Content, Format, Shape};
 
 /// How long a human waits for a server that does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ impl Session {
         let context_flag = matches.value_source("context") == Some(ValueSource::CommandLine);
         let typed = |name: &str| {
             let by_environment = matches.value_source(name) == Some(ValueSource::EnvVariable);
-            text(name).filter(|text| !text.is_empty() && !(context_flag && by_environment))
+            text(name).filter(|text| !(text.is_empty() || context_flag && by_environment))
         };
         let environment =
             |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty() && !context_flag);
@@ -197,6 +197,10 @@ impl Session {
     /// Writes an answer.
     pub(crate) fn show(&self, answer: Answer, usual: &str, shape: &Shape) -> Result<()> {
         let format = self.format(usual)?;
+        let empty = matches!(&answer.content, Content::Many(items) if items.is_empty());
+        if empty && matches!(format, Format::Table | Format::Wide) {
+            note("there is nothing to show");
+        }
         out(&answer.write(&format, shape, self.now())?)
     }
 }

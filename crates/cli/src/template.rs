@@ -14,8 +14,8 @@ pub(crate) struct Template(Vec<Node>);
 enum Node {
     Text(String),
     Show(Pipe),
-    If(Pipe, Vec<Node>, Vec<Node>),
-    Range(Pipe, Vec<Node>),
+    If(Pipe, Vec<Self>, Vec<Self>),
+    Range(Pipe, Vec<Self>),
 }
 
 /// A value and what is done with it.

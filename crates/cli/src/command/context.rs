@@ -41,21 +41,38 @@ pub(crate) fn command(_: &str) -> Command {
         .arg(Arg::new("switch").value_name("NAME").help("Context to switch to, - for the previous one"))
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
-        .subcommand(verb("list", "Show all contexts").visible_alias("ls"))
-        .subcommand(verb("show", "Show the current context").alias("show-current"))
+        .subcommand(shown_as("list", "list", "Show all contexts").visible_alias("ls"))
+        .subcommand(shown_as("show", "show -o jsonpath={.url}", "Show the current context").alias("show-current"))
         .subcommand(
-            verb("switch", "Make a context the current one").visible_aliases(["set", "sw"]).arg(position("NAME", "Context").required(true)),
+            shown_as("switch", "switch lab", "Make a context the current one")
+                .visible_aliases(["set", "sw"])
+                .arg(position("NAME", "Context").required(true)),
         )
         .subcommand(
-            verb("add", "Add a context").visible_alias("create").arg(position("NAME", "Name of the new context").required(true)).args(content()),
+            shown_as("add", "add lab --api-url http://10.255.0.1:8080 --activate", "Add a context")
+                .visible_alias("create")
+                .arg(position("NAME", "Name of the new context").required(true))
+                .args(content()),
         )
-        .subcommand(verb("update", "Change a context").arg(position("NAME", "Context; the current one if absent")).args(content()))
         .subcommand(
-            verb("remove", "Remove a context with its token").visible_aliases(["rm", "delete"]).arg(position("NAME", "Context").required(true)),
+            shown_as("update", "update lab --timeout 90s", "Change a context")
+                .arg(position("NAME", "Context; the current one if absent"))
+                .args(content()),
         )
         .subcommand(
-            verb("set-project", "Set the default project of the current context").arg(position("PROJECT", "Id or name").required(true)),
+            shown_as("remove", "remove lab", "Remove a context with its token")
+                .visible_aliases(["rm", "delete"])
+                .arg(position("NAME", "Context").required(true)),
         )
+        .subcommand(
+            shown_as("set-project", "set-project web", "Set the default project of the current context")
+                .arg(position("PROJECT", "Id or name").required(true)),
+        )
+        .after_help("Examples:\n  metalctl context\n  metalctl context lab\n  metalctl context -")
+}
+
+fn shown_as(name: &'static str, example: &str, about: &'static str) -> Command {
+    verb(name, about).after_help(format!("Examples:\n  metalctl context {example}"))
 }
 
 pub(crate) async fn run(session: &Session, matches: &ArgMatches) -> Result<()> {

@@ -212,7 +212,23 @@ pub(crate) async fn run(session: &Session, verb: &Verb, matches: &ArgMatches) ->
             {
                 request["firewallSpec"] = json!({ "firewallRules": manifest::part(file, "metalstack.api.v2.FirewallRules")? });
             }
-            answers.push(call(session, verb, request, matches).await?);
+            let answer = match (call(session, verb, request, matches).await, everything(verb)) {
+                // An operator who has a default project still means any machine by its id.
+                (Err(error), Some(operators))
+                    if error.kind == Kind::NotFound
+                        && verb.method.name == "Get"
+                        && !project_given =>
+                {
+                    let request =
+                        request::build(session, &operators, matches, *id, start.clone()).await?;
+                    let answer = session.call(operators.method, &request).await;
+                    answer.map_err(
+                        |second| if second.kind == Kind::Denied { error } else { second },
+                    )?
+                }
+                (answer, _) => answer?,
+            };
+            answers.push(answer);
         }
     }
     match text(session, verb, answers, matches)? {
@@ -303,7 +319,7 @@ fn text(
 ) -> Result<Option<String>> {
     let empty =
         answers.iter().all(|answer| answer.as_object().is_none_or(|fields| fields.is_empty()));
-    if empty && !verb.only_reads() {
+    if empty && (!verb.only_reads() || verb.method.response().fields.is_empty()) {
         return Ok(None);
     }
     let usual = if verb.lists() { "table" } else { "yaml" };
@@ -327,7 +343,7 @@ fn text(
         text.push_str(&answer.write(&format, &shape, session.now())?);
     }
     if text.is_empty() && verb.lists() && matches!(format, Format::Table | Format::Wide) {
-        note(&format!("there is no {} to show", verb.noun.name));
+        note("there is nothing to show");
     }
     Ok(Some(text))
 }

@@ -167,7 +167,7 @@ pub(crate) async fn events(session: &Session, matches: &ArgMatches) -> Result<()
             let after = before.replace(*time).map_or(String::new(), |earlier: jiff::Timestamp| {
                 column::span(time.as_second() - earlier.as_second())
             });
-            json!({ "time": time.to_string(), "after": after, "event": event, "message": message })
+            json!({ "time": time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), "after": after, "event": event, "message": message })
         })
         .collect();
     let answer = Answer {
@@ -231,7 +231,9 @@ pub(crate) fn missing_command(name: &str) -> Command {
         "reinstall" => ("reinstall", "Install an allocated machine again (this server cannot yet)"),
         _ => ("update-firmware", "Update BIOS or BMC (this server cannot yet)"),
     };
-    verb(name, about).arg(position("UUID", "Machine"))
+    verb(name, about)
+        .arg(position("UUID", "Machine"))
+        .after_help(format!("Examples:\n  metalctl machine {name} UUID"))
 }
 
 pub(crate) async fn console(_: &Session, _: &ArgMatches) -> Result<()> {

@@ -76,7 +76,7 @@ fn page(name: &str, command: &Command) -> String {
     }
     text.push_str("[options]\n");
     for arg in command.get_positionals() {
-        text.push_str(&format!(".RI [ {} ]\n", escaped(&arg.get_id().to_string())));
+        text.push_str(&format!(".RI [ {} ]\n", escaped(arg.get_id().as_str())));
     }
     if let Some(long) = command.get_long_about() {
         text.push_str(&format!(

@@ -35,25 +35,30 @@ pub(crate) fn command(_: &str) -> Command {
 }
 
 pub(crate) async fn run(session: &Session, matches: &ArgMatches) -> Result<()> {
-    let project = match matches
-        .get_one::<String>("project")
-        .map(String::as_str)
-        .or(session.default_project())
-    {
+    let given = matches.get_one::<String>("project").map(String::as_str);
+    let project = match given.or(session.default_project()) {
         Some(project) => Some(session.project_id(project).await?),
         None => None,
     };
-    let source =
+    let mut source =
         Source { session, project, partition: matches.get_one::<String>("partition").cloned() };
+    // Operators see everything unless they ask for a project.
+    if given.is_none() {
+        let project = source.project.take();
+        if matches!(source.look().await, Err(error) if error.kind == Kind::Denied) {
+            source.project = project;
+        }
+    }
     let mut view = View::default();
     if matches.get_flag("once") || !std::io::stdout().is_terminal() {
         let world = source.look().await?;
-        let rows = (world.machines.len() + world.switches.len() * 2 + 10).max(24);
-        return out(&(screen(&world, &view, 100, rows, session.now())
-            .join("\n")
-            .trim_end()
-            .to_owned()
-            + "\n"));
+        let mut lines = vec![header(&world), String::new()];
+        lines.extend(racks(&world, 100, session.now()));
+        if !world.switches.is_empty() {
+            lines.push(String::new());
+            lines.extend(ports(&world, session.now()));
+        }
+        return out(&(lines.join("\n") + "\n"));
     }
     let mut world = source.look().await?;
     let _terminal = Terminal::enter()?;
@@ -147,14 +152,8 @@ impl View {
 }
 
 /// The whole picture, at most `rows` lines of at most `columns` cells.
-fn screen(
-    world: &World,
-    view: &View,
-    columns: u16,
-    rows: impl Into<usize>,
-    now: Timestamp,
-) -> Vec<String> {
-    let (columns, rows) = (usize::from(columns), rows.into());
+fn screen(world: &World, view: &View, columns: u16, rows: u16, now: Timestamp) -> Vec<String> {
+    let (columns, rows) = (usize::from(columns), usize::from(rows));
     let mut lines = vec![header(world), String::new()];
     let body = body(world, *view, columns, now);
     let room = rows.saturating_sub(lines.len() + 1).max(1);
@@ -361,7 +360,8 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        drop(termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &self.0));
+        // Nothing can be done about a terminal that is gone.
+        let _ = termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &self.0);
         let mut out = std::io::stdout();
         drop(out.write_all(b"\x1b[?25h\x1b[?1049l"));
         drop(out.flush());

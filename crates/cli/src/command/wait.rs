@@ -248,10 +248,12 @@ fn reached(machine: &Value, goal: &str, begun: Timestamp) -> bool {
     }
 }
 
-/// Why it cannot go on by itself.
+/// Why it cannot go on by itself. After one crash it tries again.
 fn failure(machine: &Value) -> Option<String> {
     let (_, last, message) = events(machine).pop()?;
-    (last == "Crashed").then_some(message)
+    let state = machine.pointer("/recentProvisioningEvents/state").and_then(Value::as_str);
+    let again_and_again = state.map(contract::short) == Some("crashloop");
+    (last == "Crashed" && again_and_again).then_some(message)
 }
 
 /// What was told already.
