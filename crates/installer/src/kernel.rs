@@ -87,6 +87,9 @@ pub fn command_line(ours: &str, root: &Root) -> String {
 
 /// Loads the kernel; starting it is a reboot with `Kexec`.
 ///
+/// A kernel without an initial RAM disk gets an empty one: started by UEFI firmware, our own kernel was told of ours by a table
+/// that outlives kexec, and the next kernel would take whatever lies there then for its RAM disk.
+///
 /// # Errors
 /// What the kernel says, with a hint.
 pub fn load(kernel: &Kernel, command_line: &str) -> Result<()> {
@@ -94,11 +97,37 @@ pub fn load(kernel: &Kernel, command_line: &str) -> Result<()> {
         File::open(path).with_context(|| format!("{} cannot be read", path.display()))
     };
     let image = open(&kernel.image)?;
-    let initrd = kernel.initrd.as_deref().map(open).transpose()?;
+    let initrd = match &kernel.initrd {
+        Some(path) => open(path)?,
+        None => {
+            fs::write(EMPTY, empty_archive()).context("no place for an empty RAM disk")?;
+            open(Path::new(EMPTY))?
+        }
+    };
     let text = CString::new(command_line).context("the kernel command line holds a zero byte")?;
-    sys::kexec_file_load(image.as_fd(), initrd.as_ref().map(|file| file.as_fd()), &text)
+    sys::kexec_file_load(image.as_fd(), Some(initrd.as_fd()), &text)
         .map_err(explain)
         .with_context(|| format!("the kernel {} of the image cannot be loaded", kernel.version))
+}
+
+/// Where the empty RAM disk lies; in memory.
+const EMPTY: &str = "/run/empty.cpio";
+
+/// A cpio archive without entries: only the mark of its end.
+fn empty_archive() -> Vec<u8> {
+    let mut archive = b"070701".to_vec();
+    // thirteen numbers of eight digits; only the number of links and the length of the name are not zero
+    for field in 0..13 {
+        let value = match field {
+            4 => 1,
+            11 => 11,
+            _ => 0,
+        };
+        archive.extend(format!("{value:08X}").bytes());
+    }
+    archive.extend(b"TRAILER!!!\0");
+    archive.resize(512, 0);
+    archive
 }
 
 fn explain(error: io::Error) -> anyhow::Error {
@@ -137,6 +166,20 @@ mod tests {
         fs::write(boot.join("vmlinuz-6.10.0-1-amd64"), "").unwrap();
         let kernel = find(dir.path()).unwrap();
         assert_eq!((kernel.version.as_str(), kernel.initrd), ("6.10.0-1-amd64", None));
+    }
+
+    #[test]
+    fn the_empty_archive_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("empty.cpio");
+        fs::write(&path, empty_archive()).unwrap();
+        let cpio = std::process::Command::new("cpio").args(["-it", "-F"]).arg(&path).output();
+        let Ok(output) = cpio else {
+            eprintln!("cpio is not installed: nothing to compare with");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.is_empty());
     }
 
     #[test]
