@@ -1,0 +1,51 @@
+//! The live view in a terminal of 80×24, through tmux.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::world::World;
+
+#[test]
+fn the_live_view_fits_a_small_terminal_and_ends_with_q() {
+    let tmux_is_there =
+        Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success());
+    if !tmux_is_there {
+        eprintln!("not tested: this machine has no tmux");
+        return;
+    }
+    let world = World::new();
+    let socket = world.write("tmux.sock", "");
+    std::fs::remove_file(&socket).unwrap();
+    let tmux = |arguments: &[&str]| {
+        let output = Command::new("tmux").arg("-S").arg(&socket).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let token = socket.with_file_name("token");
+    let command = format!(
+        "METAL_API_URL={} METAL_TOKEN_FILE={} {} top; echo ended; sleep 30",
+        world.url(),
+        token.display(),
+        env!("CARGO_BIN_EXE_metalctl")
+    );
+    tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", &command]);
+    let until = |wanted: &str| {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let screen = tmux(&["capture-pane", "-p"]);
+            if screen.contains(wanted) {
+                return screen;
+            }
+            assert!(Instant::now() < end, "{wanted:?} is not on the screen:\n{screen}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let first = until("Tab shows ports");
+    assert!(first.starts_with("0 machines"), "{first}");
+    assert_eq!(first.lines().rfind(|line| !line.is_empty()).unwrap(), "q ends, Tab shows ports");
+    tmux(&["send-keys", "Tab"]);
+    until("# up with a machine");
+    tmux(&["send-keys", "q"]);
+    let last = until("ended");
+    tmux(&["kill-server"]);
+    assert!(!last.contains("Tab shows"), "the terminal is as it was before:\n{last}");
+}
