@@ -64,8 +64,18 @@ mod tests {
     fn rules_are_checked() {
         check_rule(&[443], &["10.0.0.0/8"], "allow https", "");
         check_rule(&[70_000], &[], "", "egress rule 1: port 70000 is greater than 65535");
-        check_rule(&[], &["10.0.0.0/8", "::/0"], "", "egress rule 1: IPv4 and IPv6 prefixes cannot stand in one rule, make two");
+        check_rule(
+            &[],
+            &["10.0.0.0/8", "::/0"],
+            "",
+            "egress rule 1: IPv4 and IPv6 prefixes cannot stand in one rule, make two",
+        );
         check_rule(&[], &["ten"], "", "egress rule 1: \"ten\" is not a prefix such as 10.0.0.0/8");
-        check_rule(&[], &[], "drop;all", "egress rule 1: a comment has at most 100 letters, blanks, '_' and '-'");
+        check_rule(
+            &[],
+            &[],
+            "drop;all",
+            "egress rule 1: a comment has at most 100 letters, blanks, '_' and '-'",
+        );
     }
 }
