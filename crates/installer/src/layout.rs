@@ -245,13 +245,15 @@ fn filesystems(
             }
         };
         let Some(path) = fs.path.clone().filter(|path| !path.is_empty()) else { continue };
-        let options = if fs.mount_options.is_empty() {
-            "defaults".into()
-        } else {
-            fs.mount_options.join(",")
+        let esp = kind == "vfat" && path.starts_with("/boot");
+        let options = match fs.mount_options.as_slice() {
+            // only firmware reads it: a system that starts does not wait for it
+            [] if esp => "nofail".into(),
+            [] => "defaults".into(),
+            options => options.join(","),
         };
         let pass = match (kind, path.as_str()) {
-            ("tmpfs" | "swap", _) => 0,
+            ("tmpfs" | "swap" | "vfat", _) => 0,
             (_, "/") => 1,
             _ => 2,
         };
@@ -490,7 +492,7 @@ mod tests {
             UUID=a0000000-0000-0000-0000-000000000005 / ext4 defaults 0 1
             UUID=a0000000-0000-0000-0000-000000000007 none swap defaults 0 0
             tmpfs /tmp tmpfs noatime,size=512M 0 0
-            UUID=A000-0000 /boot/efi vfat defaults 0 2
+            UUID=A000-0000 /boot/efi vfat nofail 0 0
         "#]]
         .assert_eq(&plan.fstab);
     }
