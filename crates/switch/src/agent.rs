@@ -235,13 +235,12 @@ impl<B: Backend> Agent<B> {
                     if registered.as_ref() != Some(&ports) {
                         let switch = report::switch(&self.config, &observed, &kernel());
                         match self.control.register(switch).await {
-                            Ok(()) => {
+                            Ok(generation) => {
                                 tracing::info!(ports = ports.len(), "registered");
                                 registered = Some(ports);
                                 failing = false;
-                                if std::mem::take(&mut forgotten) {
-                                    self.intake().count_anew();
-                                }
+                                self.intake()
+                                    .registered(generation, std::mem::take(&mut forgotten));
                             }
                             Err(error) if std::mem::replace(&mut failing, true) => {
                                 tracing::debug!(%error, "still not registered");

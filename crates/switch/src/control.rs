@@ -52,14 +52,16 @@ impl Control {
             .ok_or_else(|| ConnectError::new(ErrorCode::NotFound, "an empty answer"))
     }
 
-    /// Makes the switch known, or tells what has changed about it.
+    /// Makes the switch known, or tells what has changed about it. Returns how often the control plane has changed it.
     ///
     /// # Errors
     /// When the control plane is away or does not want it.
-    pub async fn register(&self, switch: api::Switch) -> Result<(), ConnectError> {
+    pub async fn register(&self, switch: api::Switch) -> Result<u64, ConnectError> {
         let request =
             infra::SwitchServiceRegisterRequest { switch: switch.into(), ..Default::default() };
-        self.client.infra_switch().register(request).await.map(drop)
+        let answer = self.client.infra_switch().register(request).await?.into_owned();
+        let meta = answer.switch.as_option().and_then(|switch| switch.meta.as_option());
+        Ok(meta.map_or(0, |meta| meta.generation))
     }
 
     /// Tells how it goes.

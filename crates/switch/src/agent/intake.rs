@@ -47,9 +47,12 @@ impl Intake {
         &self.saved
     }
 
-    /// The control plane did not know this switch and counts from the beginning.
-    pub(crate) fn count_anew(&mut self) {
-        self.saved.generation = 0;
+    /// The control plane answered a registration. If it had forgotten this switch, or is at an earlier generation, it
+    /// counts from the beginning: it has a new database.
+    pub(crate) fn registered(&mut self, generation: u64, forgotten: bool) {
+        if forgotten || generation < self.saved.generation {
+            self.saved.generation = 0;
+        }
     }
 
     /// The control plane said how the switch should be. Without a generation it was asked directly and is right.
@@ -123,10 +126,15 @@ mod tests {
     fn a_control_plane_that_has_forgotten_counts_anew() {
         let (mut intake, now) = (Intake::new(Saved::default()), Instant::now());
         intake.offer(say(Some("vrf1")), Some(5), now);
-        intake.count_anew();
+        intake.registered(5, false);
+        assert_eq!(intake.offer(say(None), Some(0), now), Taken::Old);
+        intake.registered(0, false);
         assert!(
             matches!(intake.offer(say(None), Some(0), now), Taken::New(d) if d.generation == 0)
         );
+        intake.offer(say(Some("vrf1")), Some(5), now);
+        intake.registered(5, true);
+        assert!(matches!(intake.offer(say(None), Some(0), now), Taken::New(_)));
     }
 
     #[test]

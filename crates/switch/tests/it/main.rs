@@ -4,6 +4,7 @@
 #![expect(refining_impl_trait, reason = "the services answer owned messages")]
 
 mod agent;
+mod command;
 mod contract;
 mod fake;
 mod world;

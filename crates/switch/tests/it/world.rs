@@ -120,7 +120,11 @@ impl World {
     }
 
     pub(crate) fn config(&self, api_url: &str) -> Arc<Config> {
-        let text = format!(
+        Arc::new(toml::from_str(&self.config_text(api_url)).unwrap())
+    }
+
+    pub(crate) fn config_text(&self, api_url: &str) -> String {
+        format!(
             r#"
             id = "leaf01"
             partition = "lab"
@@ -139,8 +143,7 @@ impl World {
             "#,
             self.folder.path().display(),
             self.space("leaf"),
-        );
-        Arc::new(toml::from_str(&text).unwrap())
+        )
     }
 
     /// Runs something inside a namespace, beside what runs here.
