@@ -296,6 +296,21 @@ pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
         ErrorKind::UnknownArgument => {
             let flag = wrong(ContextKind::InvalidArg)?;
             let answer = Error::usage(format!("there is no flag '{flag}' here"));
+            let operators = typed.iter().find_map(|word| Noun::find(word)).and_then(|noun| {
+                verb::VERBS.iter().find(|verb| {
+                    verb.group == Group::Admin
+                        && verb.noun.name == noun.name
+                        && typed.iter().any(|word| word == verb.name())
+                        && crate::flag::of_verb(verb).iter().any(|known| {
+                            flag.trim_start_matches('-').split('=').next() == Some(known.name)
+                        })
+                })
+            });
+            if let Some(verb) = operators.filter(|_| !typed.iter().any(|word| word == "admin")) {
+                return Some(
+                    answer.hint(format!("operators have it: metalctl {}", verb.spelled())),
+                );
+            }
             Some(match wrong(ContextKind::SuggestedArg) {
                 Some(near) => answer.hint(format!("did you mean {near}?")),
                 None => answer.hint("--help shows the flags of a command"),

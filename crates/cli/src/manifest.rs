@@ -327,6 +327,8 @@ fn one_enum(value: Value, field: &'static Field) -> Value {
         (Some(choice), Some(text)) => {
             choice.value(text).map_or(value.clone(), |known| json!(known.name))
         }
+        // As answers write it.
+        _ if field.kind == Kind::Long && value.is_number() => json!(value.to_string()),
         _ if field.kind == Kind::Duration => value
             .as_str()
             .and_then(crate::flag::duration)
@@ -399,6 +401,15 @@ mod tests {
         let project = json!({"uuid": "u", "tenant": "t", "name": "n"});
         assert_eq!(request(verb("project create"), &project), json!({"login": "t", "name": "n"}));
         assert_eq!(request(verb("project update"), &project)["project"], json!("u"));
+    }
+
+    #[test]
+    fn long_numbers_are_written_as_answers_write_them() {
+        let size = json!({"id": "a", "constraints": [{"type": "cores", "min": 1, "max": "4"}]});
+        assert_eq!(
+            request(verb("admin size create"), &size)["size"]["constraints"][0],
+            json!({"type": "SIZE_CONSTRAINT_TYPE_CORES", "min": "1", "max": "4"})
+        );
     }
 
     #[test]

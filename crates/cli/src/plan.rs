@@ -351,9 +351,11 @@ fn restricted(have: &Value, wanted: &Value) -> Value {
 }
 
 fn name(noun: &Noun, thing: &Value) -> String {
-    [noun.id, "name", "hostname", "id"]
-        .iter()
-        .find_map(|key| thing.get(*key)?.as_str())
+    let text = |key: &str| thing.get(key).and_then(Value::as_str);
+    // An id that nobody remembers is the last resort.
+    text(noun.id)
+        .filter(|id| !crate::session::is_uuid(id))
+        .or_else(|| ["name", "hostname", "id", noun.id].into_iter().find_map(text))
         .unwrap_or("?")
         .to_owned()
 }
