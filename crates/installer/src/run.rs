@@ -45,6 +45,7 @@ fn story(
         Some(allocation) => {
             resume::resume(context, &allocation);
             register::register(context);
+            install::announce(context, &allocation);
             (allocation, None)
         }
         None => prepare::prepare(context)?,

@@ -29,6 +29,13 @@ const ATTEMPTS: u32 = 3;
 /// How long the API may be away when the installed system waits to be started.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Says that an allocation arrived.
+pub fn announce(context: &Context, allocation: &MachineAllocation) {
+    let image = allocation.image.as_option().map(|image| image.id.as_str()).unwrap_or_default();
+    context.reporter.event(Event::Installing, image);
+    say(&format!("install   {image} as {}", allocation.hostname));
+}
+
 /// Installs and starts what the allocation wants. `ready` is what was laid ahead, if that is what is wanted now.
 ///
 /// # Errors
@@ -39,8 +46,6 @@ pub fn install(
     ready: Option<Laid>,
 ) -> Result<Infallible, Failure> {
     let (layout, image) = wanted(allocation)?;
-    context.reporter.event(Event::Installing, image.id.clone());
-    say(&format!("install   {} as {}", image.id, allocation.hostname));
     if let Some(laid) = ready {
         return finish(context, allocation, &laid);
     }

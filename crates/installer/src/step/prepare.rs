@@ -6,7 +6,7 @@ use proto::api::{MachineAllocation, MachineProvisioningEventType as Event};
 
 use super::install::lay::Laid;
 use super::standby::Standby;
-use super::{Context, Failure, discover, register};
+use super::{Context, Failure, discover, install, register};
 use crate::console::shout;
 use crate::{hardware, wipe};
 
@@ -28,6 +28,7 @@ pub fn prepare(context: &Context) -> Result<(MachineAllocation, Option<Laid>), F
     Ok(thread::scope(|scope| {
         let standby = Standby::start(scope, context, &size);
         let allocation = context.api.wait();
+        install::announce(context, &allocation);
         let laid = standby.take(&allocation);
         (allocation, laid)
     }))
