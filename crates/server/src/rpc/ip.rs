@@ -90,7 +90,14 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
         .ok_or_else(|| Error::not_found("network", &request.network))?;
     let network: api::Network = wire::decode(&row)?;
     let owner = network.project.as_deref();
-    may_take(&network.id, network::kind_of(&network), owner, &request.project, operator).map_err(
+    let kind = network::kind_of(&network);
+    // nobody learns that a network of somebody else exists
+    if owner.is_some_and(|owner| owner != request.project)
+        && kind != model::network::Type::ChildShared
+    {
+        return Err(Error::not_found("network", &request.network));
+    }
+    may_take(&network.id, kind, owner, &request.project, operator).map_err(
         |refusal| match refusal {
             Refusal::Invalid(sentence) => Error::invalid(sentence),
             Refusal::Denied(sentence) => Error::denied(sentence),

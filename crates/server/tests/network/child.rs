@@ -82,7 +82,11 @@ fn parents_must_be_there_and_for_this_project() {
             "failed_precondition",
             "it belongs to another project"
         );
-        assert_eq!(code(&site.try_private(json!({"parentNetwork": "theirs"}))), "invalid_argument");
+        assert_eq!(
+            code(&site.try_private(json!({"parentNetwork": "theirs"}))),
+            "failed_precondition",
+            "as if it did not exist"
+        );
         let request = json!({"project": site.other, "parentNetwork": "theirs"});
         let child =
             world.ok(&site.user, "api.v2.NetworkService/Create", request)["network"].clone();
@@ -219,14 +223,14 @@ fn a_shared_network_is_open_to_other_projects() {
         let site = Site::new(world);
         let shared = |project: &str| json!({"type": "NETWORK_TYPE_CHILD_SHARED", "partition": "p1", "project": project});
         let network = site.make(shared(&site.project));
-        site.refused("invalid_argument", shared(&site.project));
+        site.refused("not_found", shared(&site.project));
         site.make(shared(&site.other));
         let request = json!({"project": site.other, "network": id(&network)});
         let ip = world.ok(&site.user, "api.v2.IPService/Create", request)["ip"].clone();
         assert_eq!((&ip["project"], &ip["network"]), (&json!(site.other), &network["id"]));
         let child = id(&site.private(json!({})));
         let request = json!({"project": site.other, "network": child});
-        world.expect("invalid_argument", &site.user, "api.v2.IPService/Create", request);
+        world.expect("not_found", &site.user, "api.v2.IPService/Create", request);
     });
 }
 

@@ -74,7 +74,7 @@ fn what_cannot_be_had_is_refused_and_takes_nothing() {
             json!({"id": "theirs", "type": "NETWORK_TYPE_EXTERNAL", "vrf": 8, "project": site.other,
             "prefixes": ["10.77.0.0/24"]}),
         );
-        assert_eq!(code(&site.try_ip("theirs", json!({}))), "invalid_argument");
+        assert_eq!(code(&site.try_ip("theirs", json!({}))), "not_found");
         // operators take loopbacks for switches
         let request = json!({"project": site.project, "network": "underlay"});
         let underlay = world.ok(&site.admin, "api.v2.IPService/Create", request);

@@ -296,12 +296,9 @@ async fn parent(
     request: &admin::NetworkServiceCreateRequest,
     project: &str,
 ) -> Result<api::Network, Error> {
+    let missing = |id: &str| Error::precondition(format!("no network with id \"{id}\" found"));
     let row = match (&request.parent_network, &request.partition) {
-        (Some(id), _) => KIND
-            .table
-            .get(tx, id)
-            .await?
-            .ok_or_else(|| Error::precondition(format!("no network with id \"{id}\" found")))?,
+        (Some(id), _) => KIND.table.get(tx, id).await?.ok_or_else(|| missing(id))?,
         (None, partition) => {
             let partition = partition.clone().unwrap_or_default();
             KIND.table
@@ -319,16 +316,14 @@ async fn parent(
         }
     };
     let parent: api::Network = wire::decode(&row)?;
+    // nobody learns that a network of somebody else exists
+    if parent.project.as_ref().is_some_and(|owner| owner != project) {
+        return Err(missing(&parent.id));
+    }
     if !kind_of(&parent).is_super() {
         return Err(Error::invalid(format!("parent network {} is no super network", parent.id)));
     }
-    match &parent.project {
-        Some(owner) if owner != project => Err(Error::invalid(format!(
-            "not allowed to take child networks from {}, it belongs to another project",
-            parent.id
-        ))),
-        _ => Ok(parent),
-    }
+    Ok(parent)
 }
 
 /// VRF of a child: its parent's, else the one asked for, else a free one.
