@@ -223,7 +223,7 @@ fn a_shared_network_is_open_to_other_projects() {
         let site = Site::new(world);
         let shared = |project: &str| json!({"type": "NETWORK_TYPE_CHILD_SHARED", "partition": "p1", "project": project});
         let network = site.make(shared(&site.project));
-        site.refused("not_found", shared(&site.project));
+        site.refused("invalid_argument", shared(&site.project));
         site.make(shared(&site.other));
         let request = json!({"project": site.other, "network": id(&network)});
         let ip = world.ok(&site.user, "api.v2.IPService/Create", request)["ip"].clone();
