@@ -106,7 +106,7 @@ pub async fn until(
         if let Some(machine) = &seen
             && wanted(machine)
         {
-            return Ok(seen.context("just seen")?);
+            return seen.context("just seen");
         }
         if begin.elapsed() > patience {
             bail!(

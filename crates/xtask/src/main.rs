@@ -1,5 +1,6 @@
 //! Everything a human types that is not `cargo` itself.
 
+mod bench;
 mod lab;
 mod packages;
 mod shell;
@@ -49,6 +50,18 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         rounds: u8,
     },
+    /// Allocations per second on PostgreSQL by 64 clients, with 1,000 to 50,000 machines that wait.
+    Allocate {
+        /// How it is compiled: `bench` is fast, `dev` is what is there already.
+        #[arg(long, default_value = "bench")]
+        profile: String,
+    },
+    /// Time from start to the first answer, and memory when idle.
+    Start {
+        /// How the server is compiled: `release`, or `dev` which is there already.
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -59,6 +72,8 @@ fn main() -> Result<()> {
         Command::Bench { what: Bench::Provision { rounds } } => {
             lab::run(&["bench".to_owned(), "--rounds".to_owned(), rounds.to_string()])
         }
+        Command::Bench { what: Bench::Allocate { profile } } => bench::allocate(&profile),
+        Command::Bench { what: Bench::Start { profile } } => bench::start(&profile),
         Command::Test => test::run(),
     }
 }

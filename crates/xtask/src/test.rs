@@ -11,8 +11,9 @@ use crate::lab;
 use crate::packages::{self, Package};
 use crate::shell::{cargo, root, step};
 
-/// Debian packages that the tests need: PostgreSQL itself, `ip` for links between namespaces, Python's venv.
-const PACKAGES: [Package; 3] = [
+/// Debian packages that the tests need: PostgreSQL itself, certificates, `ip` for links between namespaces, Python's venv.
+pub(crate) const PACKAGES: [Package; 4] = [
+    ("openssl", "/usr/bin/openssl"),
     ("postgresql", "/usr/lib/postgresql/15/bin/postgres"),
     ("iproute2", "/usr/bin/ip"),
     ("python3-venv", "/usr/bin/python3"),

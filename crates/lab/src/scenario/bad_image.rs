@@ -69,12 +69,14 @@ async fn fails(stage: &Stage, case: &Case) -> Result<()> {
     let mut wish = stage.wish(machine, "never");
     case.id.clone_into(&mut wish.image);
     stage.create(&wish).await?;
-    let crashed = |m: &proto::api::Machine| {
-        last_event(m).is_some_and(|(event, _)| event == Event::Crashed)
-    };
+    let crashed =
+        |m: &proto::api::Machine| last_event(m).is_some_and(|(event, _)| event == Event::Crashed);
     let seen = stage.until(machine, TO_PHONED_HOME, "failed with a reason", crashed).await?;
     let (_, reason) = last_event(&seen).context("no event")?;
-    ensure!(case.words.iter().any(|word| reason.contains(word)), "the reason says nothing: {reason}");
+    ensure!(
+        case.words.iter().any(|word| reason.contains(word)),
+        "the reason says nothing: {reason}"
+    );
     stage.note(&format!("{}: {reason}", case.what));
 
     // it stays as it is: no loop, no way into the pool

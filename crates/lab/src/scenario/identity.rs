@@ -50,7 +50,10 @@ fn configuration(stage: &Stage, victim: Machine) -> Result<()> {
     for address in [Some(Ipv4Addr::new(10, 0, 1, 250)), leased] {
         let Some(address) = address else { continue };
         netns::within(THIEF, || {
-            shell::run(&mut shell::command("ip", ["address", "flush", "dev", "port0", "scope", "global"]))?;
+            shell::run(&mut shell::command(
+                "ip",
+                ["address", "flush", "dev", "port0", "scope", "global"],
+            ))?;
             let mut add = shell::command("ip", ["address", "add"]);
             shell::run(add.arg(format!("{address}/24")).args(["dev", "port0"])).map(drop)
         })?;
@@ -78,7 +81,8 @@ fn leased_address(stage: &Stage, victim: Machine) -> Result<Option<Ipv4Addr>> {
 
 fn get(path: &str) -> Result<String> {
     let to = SocketAddr::from((LEAVES[0].boot_address(), 80));
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).context("no boot service")?;
+    let mut stream =
+        TcpStream::connect_timeout(&to, Duration::from_secs(5)).context("no boot service")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: boot\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -132,7 +136,8 @@ async fn token(stage: &Stage, victim: Machine) -> Result<()> {
         Err(error) => return Err(error).context("the token is not good for its own machine"),
         Ok(()) => {}
     }
-    stage.note("with the token of another machine: allocation, wait, failure and token are refused");
+    stage
+        .note("with the token of another machine: allocation, wait, failure and token are refused");
     Ok(())
 }
 

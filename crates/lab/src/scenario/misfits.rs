@@ -24,7 +24,8 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let stolen = Machine { number: 1 }.uuid();
     duplicate(stage, Shape { uuid: Some(stolen), ..spare(4) }).await?;
     stage.all_wait().await?;
-    Ok("misfits: five machines that do not fit, each with a reason, none in anybody's way".to_owned())
+    Ok("misfits: five machines that do not fit, each with a reason, none in anybody's way"
+        .to_owned())
 }
 
 /// Plugs a machine in.
@@ -87,9 +88,7 @@ async fn small_disk(stage: &Stage, shape: Shape) -> Result<()> {
 /// It must not be offered: its users would lose their network with that one leaf.
 async fn one_leaf(stage: &Stage, shape: Shape) -> Result<()> {
     let machine = plug(stage, &shape)?;
-    let visible = |seen: &proto::api::Machine| {
-        events(seen).iter().any(|(_, text)| says_leaf(text))
-    };
+    let visible = |seen: &proto::api::Machine| events(seen).iter().any(|(_, text)| says_leaf(text));
     let what = "seen with its missing leaf";
     let seen = stage.until(machine, TO_WAITING, what, visible).await?;
     ensure!(!waits(&seen), "a machine with one leaf is offered");

@@ -34,7 +34,9 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     );
     let address = address(&seen)?;
     ensure!(ssh::run(stage, &address, "hostname")? == "unlucky", "another machine answers");
-    stage.note("came back by the network, installed anew and phoned home; events show both installations");
+    stage.note(
+        "came back by the network, installed anew and phoned home; events show both installations",
+    );
 
     // an installed machine is started again, not installed again
     let marker = ssh::run(stage, &address, "echo kept | sudo tee /var/tmp/kept; sync")?;

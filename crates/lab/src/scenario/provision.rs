@@ -129,8 +129,15 @@ impl Tenant {
         let wait = "for i in 1 2 3 4 5 6 7 8 9 10; do cat /var/tmp/userdata-ran 2>/dev/null && break; sleep 1; done; sync";
         let ran = ssh::run(stage, &address, wait)?;
         ensure!(ran == self.secret, "the userdata did not run: {ran:?}");
-        let system = ssh::run(stage, &address, ". /etc/os-release; echo $ID $VERSION_ID; ip -brief address show lo")?;
-        ensure!(system.starts_with("debian 12") && system.contains(&address), "the system is {system}");
+        let system = ssh::run(
+            stage,
+            &address,
+            ". /etc/os-release; echo $ID $VERSION_ID; ip -brief address show lo",
+        )?;
+        ensure!(
+            system.starts_with("debian 12") && system.contains(&address),
+            "the system is {system}"
+        );
         // positive control: the search finds it while it is there
         ensure!(self.left_data(stage)?, "the secret is not on the disk");
         stage.note(&format!(
@@ -157,7 +164,10 @@ impl Tenant {
     async fn leaves(&self, stage: &Stage) -> Result<()> {
         let machine = self.wish.machine;
         let address = address(&stage.look(machine).await?)?;
-        ensure!(!fabric_check::is_in_boot_network(machine)?, "the tenant's port is in the boot network");
+        ensure!(
+            !fabric_check::is_in_boot_network(machine)?,
+            "the tenant's port is in the boot network"
+        );
         stage.delete(machine, &self.wish.project).await?;
         let begin = Instant::now();
         while stage.addresses(&self.wish.project).await?.contains(&address) {

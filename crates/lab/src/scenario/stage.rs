@@ -176,7 +176,10 @@ impl Stage {
         let begin = Instant::now();
         self.delete(machine, project).await?;
         self.until_waiting(machine).await?;
-        self.note(&format!("{machine} waits again {:.1} s after delete", begin.elapsed().as_secs_f64()));
+        self.note(&format!(
+            "{machine} waits again {:.1} s after delete",
+            begin.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 
