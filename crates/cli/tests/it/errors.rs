@@ -15,6 +15,7 @@ fn wrong_words() {
         "image list -o jason",
         "ip create --type fixed",
         "network create --length ten",
+        "network create --type external",
         "explain imag",
         "explain image.urll",
         "call metalstack.api.v2.IPService/Lists",
