@@ -62,7 +62,9 @@ impl Standby {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             if let Some((layout, image, cancel)) = &state.laying
-                && wanted.as_ref() != Some(&(layout, image.clone()))
+                && !wanted
+                    .as_ref()
+                    .is_some_and(|wanted| lay::same((layout, image), (wanted.0, &wanted.1)))
             {
                 cancel.cancel();
             }
@@ -185,6 +187,23 @@ mod tests {
             r#"{"id":"lab","constraints":{"sizes":["small"],"images":{"debian":">= 12.0"}}}"#,
         );
         choose(images, &[layout.unwrap()], size, 1_790_000_000).map(|(_, image)| image.id)
+    }
+
+    #[test]
+    fn what_the_catalogue_adds_to_a_layout_changes_no_disk() {
+        let image = |id: &str| image_of(&image(id, "2026-01-01T00:00:00Z", DIGEST)).unwrap();
+        let layout = |text: &str| serde_json::from_str::<FilesystemLayout>(text).unwrap();
+        let plain = layout(r#"{"id":"a","disks":[{"device":"/dev/sda"}]}"#);
+        let dressed = layout(
+            r#"{"id":"b","disks":[{"device":"/dev/sda"}],"constraints":{"sizes":["small"]}}"#,
+        );
+        let other = layout(r#"{"id":"a","disks":[{"device":"/dev/sdb"}]}"#);
+        let one = image("debian-12.0.1");
+        assert!(lay::same((&plain, &one), (&dressed, &one)));
+        assert!(!lay::same((&plain, &one), (&other, &one)));
+        assert!(!lay::same((&plain, &one), (&plain, &image("debian-12.0.2"))));
+        let unverified = Image { digest: None, ..one };
+        assert!(!lay::same((&plain, &unverified), (&plain, &unverified)));
     }
 
     #[test]

@@ -145,8 +145,14 @@ impl Laid {
     /// behind the URL may have changed since.
     #[must_use]
     pub fn is(&self, layout: &FilesystemLayout, image: &Image) -> bool {
-        self.image == *image && image.digest.is_some() && same_disks(&self.layout, layout)
+        same((&self.layout, &self.image), (layout, image))
     }
+}
+
+/// Whether laying one gives the same as laying the other.
+#[must_use]
+pub fn same(a: (&FilesystemLayout, &Image), b: (&FilesystemLayout, &Image)) -> bool {
+    a.1 == b.1 && a.1.digest.is_some() && same_disks(a.0, b.0)
 }
 
 /// Whether two layouts divide and format the disks in the same way.
