@@ -7,6 +7,7 @@ pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 pub mod ipam;
+mod listen;
 pub mod rate;
 mod reach;
 pub mod rpc;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+pub use listen::Tls;
 use store::Db;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -38,6 +40,10 @@ pub struct Config {
     pub rate: rate::Config,
     /// Proxies in front whose word about the caller's address counts.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Certificate and key; none: clear text.
+    pub tls: Option<Tls>,
+    /// Loopback address at which Prometheus reads metrics; at most once in a process.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for Config {
@@ -50,6 +56,8 @@ impl Default for Config {
             audit: audit::Config::default(),
             rate: rate::Config::default(),
             trusted_proxies: Vec::new(),
+            tls: None,
+            metrics: None,
         }
     }
 }
@@ -69,6 +77,8 @@ pub struct Running {
 /// # Errors
 /// The database cannot be opened or the address is taken.
 pub async fn start(config: Config) -> Result<Running> {
+    // what people type wrong is said before anything is done
+    let tls = config.tls.as_ref().map(listen::tls).transpose()?;
     let db = Db::open(&config.database)
         .await
         .with_context(|| "cannot open the database, check --database")?;
@@ -86,11 +96,16 @@ pub async fn start(config: Config) -> Result<Running> {
         shutdown: daemon::Shutdown::manual(),
         bmc_superuser_password: config.bmc_superuser_password,
     });
+    if let Some(address) = config.metrics {
+        daemon::metrics::serve(address, app.shutdown.clone()).await?;
+        work::measure(&app);
+    }
     work::start(&app);
     let service = rpc::service(&app)?;
-    let bound = connectrpc::Server::bind(config.listen.as_str()).await.map_err(|e| {
-        anyhow::anyhow!("cannot listen on {}: {e}; is another server running?", config.listen)
-    })?;
+    let mut bound = connectrpc::Server::from_listener(listen::bind(&config.listen).await?);
+    if let Some(tls) = tls {
+        bound = bound.with_tls(tls);
+    }
     let address = bound.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {

@@ -1,5 +1,7 @@
 //! `metal-server`: the control plane.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -50,6 +52,15 @@ struct Serve {
     /// Network of proxies whose `X-Forwarded-For` tells the address of the caller; may be repeated.
     #[arg(long = "trusted-proxy", env = "METAL_TRUSTED_PROXIES", value_delimiter = ',')]
     trusted_proxies: Vec<ipnet::IpNet>,
+    /// PEM file with the certificate of this server, then those of intermediate authorities. Without it: clear text.
+    #[arg(long, env = "METAL_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    #[arg(long, env = "METAL_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Loopback address for metrics of Prometheus, for instance 127.0.0.1:9091; none without it.
+    #[arg(long, env = "METAL_METRICS_LISTEN", value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     common: Common,
 }
@@ -112,7 +123,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::Token(TokenCommand::Create(args)) => create_token(args).await,
@@ -120,6 +130,7 @@ async fn main() -> Result<()> {
 }
 
 async fn serve(args: Serve) -> Result<()> {
+    daemon::telemetry::init("metal-server");
     let config = server::Config {
         listen: args.listen,
         database: args.common.database,
@@ -133,6 +144,8 @@ async fn serve(args: Serve) -> Result<()> {
             address_per_minute: args.max_unauthenticated_requests_per_minute,
         },
         trusted_proxies: args.trusted_proxies,
+        tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| server::Tls { cert, key }),
+        metrics: args.metrics_listen,
     };
     let running = server::start(config).await?;
     tracing::info!(address = %running.address, "answering");

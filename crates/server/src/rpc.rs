@@ -16,6 +16,7 @@ mod image;
 mod installer;
 mod ip;
 mod machine;
+mod measure;
 mod method;
 mod network;
 mod partition;
@@ -114,7 +115,10 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
             .map_err(|e| anyhow::anyhow!("embedded contract: {e:?}"))?;
     let router = connectrpc_reflection::install(router, reflector);
     let (router, _) = connectrpc_health::install_static(router, service_names());
-    Ok(ConnectRpcService::new(router).with_interceptor(gate::Gate { app: Arc::clone(app) }))
+    // the first one is the outermost
+    Ok(ConnectRpcService::new(router)
+        .with_interceptor(measure::Measure)
+        .with_interceptor(gate::Gate { app: Arc::clone(app) }))
 }
 
 fn service_names() -> Vec<&'static str> {

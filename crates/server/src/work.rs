@@ -22,6 +22,8 @@ const JUDGE: Duration = Duration::from_secs(30);
 const SILENT_US: i64 = 5 * 60 * 1_000_000;
 /// How often what has expired is removed.
 const SWEEP: Duration = Duration::from_secs(600);
+/// How often the pool is counted for metrics.
+const MEASURE: Duration = Duration::from_secs(15);
 /// Tasks that have ended can be looked at for so long.
 pub(crate) const RETENTION_US: i64 = 24 * 3600 * 1_000_000;
 
@@ -47,6 +49,34 @@ pub(crate) fn start(app: &Arc<App>) {
     spawn(SWEEP, Work::Sweep);
     let app = Arc::clone(app);
     tokio::spawn(async move { releases(&app).await });
+}
+
+/// Counts the pool and the jobs now and then, for Prometheus.
+pub(crate) fn measure(app: &Arc<App>) {
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        every(app.shutdown.clone(), Period::new(MEASURE).jitter(0.2), || {
+            let app = Arc::clone(&app);
+            async move {
+                if let Err(error) = count(&app).await {
+                    tracing::debug!(%error, "the pool cannot be counted for metrics");
+                }
+            }
+        })
+        .await;
+    });
+}
+
+async fn count(app: &App) -> Result<(), Error> {
+    let mut tx = app.db.begin_read().await?;
+    for (partition, size, machines) in waiting::counts(&mut tx).await? {
+        metrics::gauge!("metal_waiting_machines", "partition" => partition, "size" => size)
+            .set(machines as f64);
+    }
+    for (queue, jobs) in store::job::open(&mut tx).await? {
+        metrics::gauge!("metal_open_jobs", "queue" => queue).set(jobs as f64);
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug)]

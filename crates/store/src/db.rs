@@ -1,5 +1,6 @@
 //! The two engines behind one set of verbs. No other file names a driver.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::nudge::{Nudges, Watcher};
@@ -26,11 +28,12 @@ pub struct Db {
 #[derive(Clone, Debug)]
 enum Engine {
     /// One writer, because SQLite has one; readers do not wait for it (WAL).
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Postgres {
+        pool: PgPool,
+        /// Keys that other replicas are to hear of.
+        news: mpsc::UnboundedSender<Vec<String>>,
     },
-    Postgres(PgPool),
 }
 
 /// A transaction; what is not committed is rolled back when it is dropped.
@@ -45,7 +48,7 @@ pub struct Tx {
 #[derive(Debug)]
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, mpsc::UnboundedSender<Vec<String>>),
 }
 
 /// A parameter of a statement.
@@ -196,7 +199,9 @@ impl Db {
                 PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10));
             let pool = pool.connect(url).await?;
             listen(pool.clone(), Arc::clone(&nudges)).await?;
-            Engine::Postgres(pool)
+            let (news, heard) = mpsc::unbounded_channel();
+            tokio::spawn(tell(pool.clone(), heard));
+            Engine::Postgres { pool, news }
         } else if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
                 .create_if_missing(true)
@@ -227,7 +232,7 @@ impl Db {
             Engine::Sqlite { writer, .. } => {
                 Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Engine::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Engine::Postgres { pool, news } => Inner::Postgres(pool.begin().await?, news.clone()),
         }))
     }
 
@@ -238,7 +243,9 @@ impl Db {
     pub async fn begin_read(&self) -> Result<Tx, Error> {
         Ok(self.tx(match &self.engine {
             Engine::Sqlite { readers, .. } => Inner::Sqlite(readers.begin().await?),
-            Engine::Postgres(pool) => Inner::Postgres(pool.begin_with("BEGIN READ ONLY").await?),
+            Engine::Postgres { pool, news } => {
+                Inner::Postgres(pool.begin_with("BEGIN READ ONLY").await?, news.clone())
+            }
         }))
     }
 }
@@ -280,6 +287,38 @@ async fn listen(pool: PgPool, nudges: Arc<Nudges>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tells other replicas what was committed here, many keys at once and outside of the transactions that changed them:
+/// PostgreSQL lets only one transaction with a notification commit at a time, its write to disk included.
+async fn tell(pool: PgPool, mut news: mpsc::UnboundedReceiver<Vec<String>>) {
+    while let Some(first) = news.recv().await {
+        let mut keys = BTreeSet::from_iter(first);
+        loop {
+            while let Ok(more) = news.try_recv() {
+                keys.extend(more);
+            }
+            match try_tell(&pool, &keys).await {
+                Ok(()) => break,
+                Err(_) if pool.is_closed() => return,
+                // listeners whose connection is lost wake everybody by themselves
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+}
+
+async fn try_tell(pool: &PgPool, keys: &BTreeSet<String>) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // a hint need not survive a crash
+    sqlx::query("SET LOCAL synchronous_commit TO off").execute(&mut *tx).await?;
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    sqlx::query("SELECT pg_notify($1, key) FROM unnest($2::text[]) AS key")
+        .bind(CHANNEL)
+        .bind(keys)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await
+}
+
 impl Tx {
     /// Makes what was written durable, then wakes who watches the nudged keys.
     ///
@@ -289,21 +328,20 @@ impl Tx {
         self.changed.sort();
         self.changed.dedup();
         let changed = std::mem::take(&mut self.changed);
-        match self.inner {
+        let news = match self.inner {
             Inner::Sqlite(tx) => {
                 tx.commit().await?;
-                changed.iter().for_each(|key| self.nudges.nudge(key));
+                None
             }
-            Inner::Postgres(mut tx) => {
-                for key in &changed {
-                    sqlx::query("SELECT pg_notify($1, $2)")
-                        .bind(CHANNEL)
-                        .bind(key)
-                        .execute(&mut *tx)
-                        .await?;
-                }
+            Inner::Postgres(tx, news) => {
                 tx.commit().await?;
+                Some(news)
             }
+        };
+        changed.iter().for_each(|key| self.nudges.nudge(key));
+        if let Some(news) = news.filter(|_| !changed.is_empty()) {
+            // nobody tells any more: the process ends
+            let _ = news.send(changed);
         }
         Ok(())
     }
@@ -318,7 +356,7 @@ impl Tx {
     pub(crate) fn for_update(&self) -> &'static str {
         match self.inner {
             Inner::Sqlite(_) => "",
-            Inner::Postgres(_) => " FOR UPDATE",
+            Inner::Postgres(..) => " FOR UPDATE",
         }
     }
 
@@ -326,7 +364,7 @@ impl Tx {
     pub(crate) fn skip_locked(&self) -> &'static str {
         match self.inner {
             Inner::Sqlite(_) => "",
-            Inner::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+            Inner::Postgres(..) => " FOR UPDATE SKIP LOCKED",
         }
     }
 
@@ -342,7 +380,7 @@ impl Tx {
         let sql = sql.into();
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
+            Inner::Postgres(tx, _) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
         })
     }
 
@@ -363,7 +401,7 @@ impl Tx {
                 .into_iter()
                 .map(Row::Sqlite)
                 .collect(),
-            Inner::Postgres(tx) => bound!(sql, values)
+            Inner::Postgres(tx, _) => bound!(sql, values)
                 .fetch_all(&mut **tx)
                 .await?
                 .into_iter()
@@ -390,7 +428,7 @@ impl Tx {
     /// # Errors
     /// The database failed.
     pub(crate) async fn lock(&mut self, number: i64) -> Result<(), Error> {
-        if matches!(self.inner, Inner::Postgres(_)) {
+        if matches!(self.inner, Inner::Postgres(..)) {
             self.fetch_all(
                 "SELECT 1::bigint FROM (SELECT pg_advisory_xact_lock($1)) AS held",
                 &[number.into()],

@@ -339,3 +339,13 @@ pub async fn hurry(tx: &mut Tx, queue: &str, now_us: i64) -> Result<(), Error> {
     wake(tx, queue);
     Ok(())
 }
+
+/// How many jobs have not ended, by queue; queues whose jobs have all ended are told as well, so that a count goes back to zero.
+///
+/// # Errors
+/// The database failed.
+pub async fn open(tx: &mut Tx) -> Result<Vec<(String, i64)>, Error> {
+    let sql = "SELECT queue, count(CASE WHEN state <= 2 THEN 1 END) FROM job GROUP BY queue";
+    let rows = tx.fetch_all(sql, &[]).await?;
+    rows.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect()
+}

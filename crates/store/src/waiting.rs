@@ -99,11 +99,12 @@ pub async fn end(tx: &mut Tx, machine: &str, stream: &str) -> Result<(), Error> 
 /// # Errors
 /// The database failed.
 pub async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Waiting>, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM waiting WHERE machine = $1{}", tx.skip_locked());
-    let Some(row) = tx.fetch_optional(sql, &[machine.into()]).await? else { return Ok(None) };
-    let waiting = from_row(&row)?;
-    tx.execute("DELETE FROM waiting WHERE machine = $1", &[machine.into()]).await?;
-    Ok(Some(waiting))
+    let sql = format!(
+        "DELETE FROM waiting WHERE machine = (SELECT machine FROM waiting WHERE machine = $1{})
+         RETURNING {COLUMNS}",
+        tx.skip_locked()
+    );
+    tx.fetch_optional(sql, &[machine.into()]).await?.as_ref().map(from_row).transpose()
 }
 
 /// Whether a machine waits.
@@ -157,7 +158,7 @@ pub async fn sample(
     Ok(found)
 }
 
-/// One machine that may be chosen of each rack, without reading the others.
+/// One machine that may be chosen of each rack, in one statement that jumps from rack to rack without reading the others.
 ///
 /// # Errors
 /// The database failed.
@@ -167,37 +168,27 @@ pub async fn one_per_rack(
     size: &str,
     from: i64,
 ) -> Result<Vec<Waiting>, Error> {
-    let mut found: Vec<Waiting> = Vec::new();
-    let mut rack = None::<String>;
-    loop {
-        let next = match &rack {
-            None => tx.fetch_optional(
-                "SELECT min(rack) FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3",
-                &[partition.into(), size.into(), true.into()],
-            )
-            .await?,
-            Some(rack) => tx.fetch_optional(
-                "SELECT min(rack) FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3 AND rack > $4",
-                &[partition.into(), size.into(), true.into(), rack.into()],
-            )
-            .await?,
-        };
-        let Some(next) = next.and_then(|row| row.opt_text(0).transpose()).transpose()? else {
-            return Ok(found);
-        };
-        for compare in [">=", "<"] {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM waiting WHERE partition = $1 AND size = $2 AND electable = $3 AND rack = $4
-                 AND position {compare} $5 ORDER BY position LIMIT 1"
-            );
-            let values = [partition.into(), size.into(), true.into(), (&next).into(), from.into()];
-            if let Some(row) = tx.fetch_optional(sql, &values).await? {
-                found.push(from_row(&row)?);
-                break;
-            }
-        }
-        rack = Some(next);
-    }
+    const POOL: &str = "partition = $1 AND size = $2 AND electable = $3";
+    let first = |compare: &str| {
+        format!(
+            "SELECT machine FROM waiting w WHERE {POOL} AND w.rack = hop.rack
+             AND position {compare} $4 ORDER BY position LIMIT 1"
+        )
+    };
+    let sql = format!(
+        "WITH RECURSIVE hop (rack) AS (
+            SELECT min(rack) FROM waiting WHERE {POOL}
+            UNION ALL
+            SELECT (SELECT min(w.rack) FROM waiting w WHERE {POOL} AND w.rack > hop.rack) FROM hop
+            WHERE hop.rack IS NOT NULL)
+         SELECT {COLUMNS} FROM waiting WHERE machine IN (
+            SELECT coalesce(({}), ({})) FROM hop WHERE hop.rack IS NOT NULL)
+         ORDER BY rack",
+        first(">="),
+        first("<"),
+    );
+    let values = [partition.into(), size.into(), true.into(), from.into()];
+    tx.fetch_all(sql, &values).await?.iter().map(from_row).collect()
 }
 
 /// How many machines may be chosen.
@@ -212,6 +203,17 @@ pub async fn count(tx: &mut Tx, partition: &str, size: &str) -> Result<i64, Erro
         )
         .await?;
     row.map_or(Ok(0), |row| row.int(0))
+}
+
+/// How many machines wait, by partition and size of the machines that there are, also when none waits.
+///
+/// # Errors
+/// The database failed.
+pub async fn counts(tx: &mut Tx) -> Result<Vec<(String, String, i64)>, Error> {
+    let sql = "SELECT m.partition, m.size, count(w.machine) FROM machine m LEFT JOIN waiting w ON w.machine = m.id
+         GROUP BY m.partition, m.size";
+    let rows = tx.fetch_all(sql, &[]).await?;
+    rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?, row.int(2)?))).collect()
 }
 
 /// Ids of all machines that wait, sorted.

@@ -10,6 +10,23 @@ use super::App;
 pub(crate) struct Sender<T> {
     inner: mpsc::Sender<Result<T, ConnectError>>,
     shutdown: daemon::Shutdown,
+    _open: Open,
+}
+
+/// Counts itself for as long as it lives.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!("metal_open_streams").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("metal_open_streams").decrement(1.0);
+    }
 }
 
 /// A stream and the end to write into.
@@ -20,7 +37,7 @@ pub(crate) fn open<T: Send + 'static>(app: &App) -> (Sender<T>, ServiceStream<T>
     });
     // a server that stops ends its streams, so that clients go to another replica at once
     let stream = stream.take_until(app.shutdown.wait());
-    (Sender { inner, shutdown: app.shutdown.clone() }, Box::pin(stream))
+    (Sender { inner, shutdown: app.shutdown.clone(), _open: Open::new() }, Box::pin(stream))
 }
 
 impl<T> Sender<T> {

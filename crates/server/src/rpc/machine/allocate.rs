@@ -96,7 +96,7 @@ async fn allocate(
         message: "the control plane chooses the machine and takes addresses".to_owned(),
     };
     store::phase::record(&mut tx, &uuid, &id, &phase).await?;
-    let machine = view::require(&mut tx, &uuid).await?;
+    let machine = view::of(&mut tx, record).await?;
     tx.commit().await?;
     tracing::info!(machine = uuid, allocation = id, project = request.project, "allocated");
     Ok(machine)

@@ -72,10 +72,19 @@ impl Shared {
 
 /// One machine.
 pub(crate) async fn one(tx: &mut Tx, uuid: &str) -> Result<Option<api::Machine>, Error> {
-    let Some(record) = record::get(tx, uuid).await? else { return Ok(None) };
+    match record::get(tx, uuid).await? {
+        Some(record) => of(tx, record).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The machine of a record that was just read or saved.
+pub(crate) async fn of(tx: &mut Tx, mut record: Record) -> Result<api::Machine, Error> {
+    // as it is stored, with the times and generation of the row
+    record.machine = wire::decode(&record.row)?;
     let events = store::event::get(tx, &record.row.id).await?;
     let (report, _) = bmc::report(tx, &record.row.id).await?;
-    Ok(Some(Shared::default().machine(tx, record, events.as_ref(), Some(&report)).await?))
+    Shared::default().machine(tx, record, events.as_ref(), Some(&report)).await
 }
 
 /// As [`one`], `not_found` when there is none.
