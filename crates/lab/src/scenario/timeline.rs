@@ -72,6 +72,11 @@ mod tests {
             phase("image", 101, 750_000_000, 12, "57 MiB"),
             Phase { name: "odd".into(), ..Default::default() },
         ];
-        expect_test::expect![[""]].assert_eq(&table("m1", &phases));
+        expect_test::expect![[r#"
+            m1    phase                 start  duration
+                  partition             0.0 s     1.0 s  
+                  image                 1.2 s    12.0 s  57 MiB
+                  odd                       -     0.0 s  "#]]
+        .assert_eq(&table("m1", &phases));
     }
 }
