@@ -16,12 +16,20 @@ pub(crate) fn root() -> PathBuf {
 
 /// Shows a command, runs it, and wants it to succeed.
 pub(crate) fn step(command: &mut Command) -> Result<()> {
-    eprintln!("▶ {}", format!("{command:?}").replace('"', ""));
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    let line = line(command);
+    eprintln!("▶ {line}");
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
     if !status.success() {
-        bail!("{command:?} failed: {status}");
+        bail!("{line} failed: {status}");
     }
     Ok(())
+}
+
+/// What is started, without the environment: tokens are handed over there.
+fn line(command: &Command) -> String {
+    let mut words = vec![command.get_program()];
+    words.extend(command.get_args());
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs cargo in the checkout.
