@@ -33,9 +33,6 @@ pub(crate) const PACKAGES: [Package; 17] = [
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// What runs in the lab; `lab` itself comes with them.
-const PROGRAMS: [&str; 5] = ["server", "boot", "switch", "cli", "lab"];
-
 /// Commands of `metal-lab` that only look at a lab or end it: nothing is built for them.
 const QUICK: [&str; 6] = ["down", "status", "console", "logs", "power", "help"];
 
@@ -55,9 +52,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn build(root: &Path) -> Result<()> {
-    let mut args = vec!["build"];
-    args.extend(PROGRAMS.iter().flat_map(|program| ["--package", program]));
-    cargo(root, &args)?;
+    // all of it: another choice of packages means other features of shared crates, which would be compiled once more
+    cargo(root, &["build", "--workspace"])?;
     if !has_target()? {
         step(Command::new("rustup").args(["target", "add", MUSL]).current_dir(root))?;
     }
