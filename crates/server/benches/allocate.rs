@@ -48,14 +48,15 @@ fn main() {
 
 struct Outcome {
     pool: u64,
+    allocations: u32,
     server: Duration,
     database: Duration,
 }
 
 impl Outcome {
-    /// Processor time of everything.
+    /// Processor time of everything for one allocation.
     fn busy(&self) -> Duration {
-        self.server + self.database
+        (self.server + self.database) / self.allocations
     }
 }
 
@@ -86,10 +87,14 @@ async fn measure(pool: u64) -> Outcome {
     let (server, database, begin) = (cpu_of_self(), cpu_of_children(), Instant::now());
     let mut times = allocate(&hall, running.address, clients, calls - warm, warm).await;
     let took = begin.elapsed();
-    let outcome =
-        Outcome { pool, server: cpu_of_self() - server, database: cpu_of_children() - database };
-    times.sort_unstable();
     let done = u32::try_from(times.len()).expect("few");
+    let outcome = Outcome {
+        pool,
+        allocations: done,
+        server: cpu_of_self() - server,
+        database: cpu_of_children() - database,
+    };
+    times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
     let ms = |time: Duration| time.as_secs_f64() * 1e3 / f64::from(done);
     println!(
