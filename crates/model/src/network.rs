@@ -303,33 +303,44 @@ pub fn attachable(kind: Type, owner: Option<&str>, project: &str) -> bool {
     }
 }
 
-/// Whether a machine may be attached to this set of networks, each named by its type.
+/// Whether a machine may be attached to a network of this type at all.
 ///
 /// # Errors
 /// A sentence.
-pub fn check_attachment(firewall: bool, kinds: &[Type]) -> Result<(), String> {
-    let count = |wanted: fn(Type) -> bool| kinds.iter().filter(|kind| wanted(**kind)).count();
+pub fn check_kind(id: &str, kind: Type) -> Result<(), String> {
+    match kind {
+        Type::Underlay => Err(format!(
+            "network {id} is the underlay: firewalls get it by themselves, machines never"
+        )),
+        Type::Super | Type::SuperNamespaced => Err(format!(
+            "network {id} is a super network: create a network of the project in it"
+        )),
+        Type::External | Type::Child | Type::ChildShared => Ok(()),
+    }
+}
+
+/// Whether a machine may be attached to this set of networks, each by its id and type.
+///
+/// # Errors
+/// A sentence.
+pub fn check_attachment(firewall: bool, networks: &[(&str, Type)]) -> Result<(), String> {
+    networks.iter().try_for_each(|(id, kind)| check_kind(id, *kind))?;
+    let count = |wanted: fn(Type) -> bool| networks.iter().filter(|(_, kind)| wanted(*kind)).count();
     let private = count(Type::is_child);
     let external = count(|kind| kind == Type::External);
     let refused = |sentence: &str| Err(sentence.to_owned());
-    if kinds.is_empty() {
-        return refused("at least one network must be given");
-    }
-    if count(|kind| kind == Type::Underlay) > 0 {
-        return refused("underlay networks are not allowed, firewalls get theirs by themselves");
-    }
-    if count(Type::is_super) > 0 {
-        return refused("machines cannot be attached to super networks, make a child network");
-    }
     if count(|kind| kind == Type::ChildShared) > 1 {
-        return refused("only one shared private network is allowed");
+        return refused("at most one shared network can be given");
     }
     match (firewall, private, external) {
-        (true, 0, _) => refused("a firewall needs at least one private network"),
-        (true, _, 0) => refused("a firewall needs at least one external network"),
+        (true, _, 0) => {
+            refused("a firewall needs at least one external network, for instance the internet")
+        }
+        (true, 0, _) => refused("a firewall needs at least one network of the project"),
         (false, 1, _) | (true, ..) => Ok(()),
-        (false, 0, _) => refused("a machine needs a private network"),
-        (false, ..) => refused("a machine is attached to exactly one private network"),
+        (false, ..) => Err(format!(
+            "a machine lives in exactly one network of its project, {private} are given"
+        )),
     }
 }
 
@@ -437,7 +448,10 @@ mod tests {
     #[test]
     fn machines_have_one_private_network_firewalls_a_private_and_an_external_one() {
         use Type::{Child, ChildShared, External, Super, Underlay};
-        let ok = |firewall, kinds: &[Type]| check_attachment(firewall, kinds).is_ok();
+        let ok = |firewall, kinds: &[Type]| {
+            let networks: Vec<_> = kinds.iter().map(|kind| ("n", *kind)).collect();
+            check_attachment(firewall, &networks).is_ok()
+        };
         assert!(ok(false, &[Child]));
         assert!(ok(false, &[ChildShared, External, External]));
         assert!(!ok(false, &[]));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectrpc::{RequestContext, Response, Router, ServiceRequest, ServiceResult, ServiceStream};
+use connectrpc::{Router, ServiceStream};
 use jiff::Timestamp;
 use proto::api;
 use proto::infra::{self, BmcServiceExt};
@@ -13,7 +13,7 @@ use store::job::{self, Job, State};
 use store::machine::Bmc;
 
 use super::machine::record::{self, Record};
-use super::{App, Call, Error, stream};
+use super::{App, Call, Error, service, stream};
 use crate::wire;
 
 /// A command that was not answered is sent again after this.
@@ -31,34 +31,12 @@ pub(super) fn register(app: &Arc<App>, router: Router) -> Router {
     Arc::new(Handler(Arc::clone(app))).register(router)
 }
 
-impl infra::BmcService for Handler {
-    async fn update_bmc_info(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, infra::UpdateBMCInfoRequest>,
-    ) -> ServiceResult<infra::UpdateBMCInfoResponse> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(update(&call, request.to_owned_message()).await?)
-    }
-
-    async fn wait_for_bmc_command(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, infra::WaitForBMCCommandRequest>,
-    ) -> ServiceResult<ServiceStream<infra::WaitForBMCCommandResponse>> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(wait(&call, &request.to_owned_message().partition).await?)
-    }
-
-    async fn bmc_command_done(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, infra::BMCCommandDoneRequest>,
-    ) -> ServiceResult<infra::BMCCommandDoneResponse> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(done(&call, request.to_owned_message()).await?)
-    }
-}
+service! { infra::BmcService {
+    update_bmc_info(UpdateBMCInfoRequest) -> UpdateBMCInfoResponse = update;
+    bmc_command_done(BMCCommandDoneRequest) -> BMCCommandDoneResponse = done;
+} streams {
+    wait_for_bmc_command(WaitForBMCCommandRequest) -> WaitForBMCCommandResponse = wait;
+} }
 
 /// What a job carries.
 #[derive(Serialize, Deserialize)]
@@ -163,13 +141,8 @@ async fn update(
         let mut tx = call.write().await?;
         let known = record::get(&mut tx, &news.uuid).await?;
         let created = known.is_none();
-        let mut record =
+        let record =
             record::ensure(&mut tx, &news.uuid, Some(&request.partition), call.now).await?;
-        if record.partition().is_empty() {
-            record.machine.partition =
-                api::Partition { id: request.partition.clone(), ..Default::default() }.into();
-            record::save(&mut tx, &mut record, call.now).await?;
-        }
         if record.partition() != request.partition {
             tracing::warn!(
                 machine = news.uuid,
@@ -256,14 +229,14 @@ fn merge(report: &mut api::MachineBMCReport, news: api::MachineBMCReport) {
 
 async fn wait(
     call: &Call,
-    partition: &str,
+    request: infra::WaitForBMCCommandRequest,
 ) -> Result<ServiceStream<infra::WaitForBMCCommandResponse>, Error> {
     {
         let mut tx = call.read().await?;
-        super::partition::get(&mut tx, partition).await?;
+        super::partition::get(&mut tx, &request.partition).await?;
     }
     let app = Arc::clone(&call.app);
-    let queue = queue(partition);
+    let queue = queue(&request.partition);
     let lease = uuid::Uuid::now_v7().to_string();
     let mut watcher = app.db.watch(&format!("job/{queue}"));
     let (sender, stream) = stream::open(&app);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectrpc::{RequestContext, Response, Router, ServiceRequest, ServiceResult, ServiceStream};
+use connectrpc::{Router, ServiceStream};
 use model::provisioning::Event;
 use proto::api;
 use proto::infra::{self, BootServiceExt};
@@ -11,7 +11,7 @@ use store::Tx;
 use store::waiting::Waiting;
 
 use super::machine::record::{self, Record, UNKNOWN_SIZE};
-use super::{App, Call, Error, bmc, event, size, stream, switch};
+use super::{App, Call, Error, bmc, event, service, size, stream, switch};
 use crate::auth::{self, Level};
 use crate::bootstrap::BOOTSTRAPPER_LABEL as BOOTSTRAPPER;
 use crate::wire;
@@ -27,40 +27,17 @@ pub(super) fn register(app: &Arc<App>, router: Router) -> Router {
     Arc::new(Handler(Arc::clone(app))).register(router)
 }
 
-/// Calls a handler with the owned request.
-macro_rules! unary {
-    ($($method:ident ( $request:ident ) -> $response:ident = $handler:path;)*) => {
-        $(async fn $method(
-            &self,
-            ctx: RequestContext,
-            request: ServiceRequest<'_, infra::$request>,
-        ) -> ServiceResult<infra::$response> {
-            let call = Call::new(&self.0, &ctx);
-            Response::ok($handler(&call, request.to_owned_message()).await?)
-        })*
-    };
-}
-
-impl infra::BootService for Handler {
-    unary! {
-        dhcp(BootServiceDhcpRequest) -> BootServiceDhcpResponse = dhcp;
-        boot(BootServiceBootRequest) -> BootServiceBootResponse = boot;
-        machine_token(BootServiceMachineTokenRequest) -> BootServiceMachineTokenResponse = machine_token;
-        super_user_password(BootServiceSuperUserPasswordRequest) -> BootServiceSuperUserPasswordResponse = super_user_password;
-        register(BootServiceRegisterRequest) -> BootServiceRegisterResponse = enrol;
-        installation_succeeded(BootServiceInstallationSucceededRequest) -> BootServiceInstallationSucceededResponse = installation_succeeded;
-        send_event(BootServiceSendEventRequest) -> BootServiceSendEventResponse = send_event;
-    }
-
-    async fn wait(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, infra::BootServiceWaitRequest>,
-    ) -> ServiceResult<ServiceStream<infra::BootServiceWaitResponse>> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(wait(&call, &request.to_owned_message().uuid).await?)
-    }
-}
+service! { infra::BootService {
+    dhcp(BootServiceDhcpRequest) -> BootServiceDhcpResponse = dhcp;
+    boot(BootServiceBootRequest) -> BootServiceBootResponse = boot;
+    machine_token(BootServiceMachineTokenRequest) -> BootServiceMachineTokenResponse = machine_token;
+    super_user_password(BootServiceSuperUserPasswordRequest) -> BootServiceSuperUserPasswordResponse = super_user_password;
+    register(BootServiceRegisterRequest) -> BootServiceRegisterResponse = enrol;
+    installation_succeeded(BootServiceInstallationSucceededRequest) -> BootServiceInstallationSucceededResponse = installation_succeeded;
+    send_event(BootServiceSendEventRequest) -> BootServiceSendEventResponse = send_event;
+} streams {
+    wait(BootServiceWaitRequest) -> BootServiceWaitResponse = wait;
+} }
 
 async fn dhcp(
     call: &Call,
@@ -68,13 +45,8 @@ async fn dhcp(
 ) -> Result<infra::BootServiceDhcpResponse, Error> {
     let mut tx = call.write().await?;
     super::partition::get(&mut tx, &request.partition).await?;
-    let mut record =
+    let record =
         record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
-    if record.partition().is_empty() {
-        record.machine.partition =
-            api::Partition { id: request.partition, ..Default::default() }.into();
-        record::save(&mut tx, &mut record, call.now).await?;
-    }
     // power was cycled: an old stream that has not noticed yet offers nothing
     store::waiting::set_electable(&mut tx, &record.row.id, false).await?;
     let message = "the machine asks what to boot";
@@ -191,7 +163,7 @@ async fn enrol(
     super::partition::get(&mut tx, &request.partition).await?;
     let mut record =
         record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
-    if !record.partition().is_empty() && record.partition() != request.partition {
+    if record.partition() != request.partition {
         return Err(Error::precondition(format!(
             "machine {} belongs to partition {}, not to {}",
             request.uuid,
@@ -205,8 +177,6 @@ async fn enrol(
     record.machine.rack.clone_from(&place.rack);
     record.machine.room = place.room;
     record.set_label("machine.metal-stack.io/rack", Some(place.rack));
-    record.machine.partition =
-        api::Partition { id: request.partition.clone(), ..Default::default() }.into();
     // what is allocated keeps the size it was chosen for
     if record.allocation().is_none() {
         record.machine.size = api::Size { id: size.clone(), ..Default::default() }.into();
@@ -286,14 +256,14 @@ async fn send_event(
 /// Offers the machine as long as somebody listens, and passes on what it is allocated for.
 async fn wait(
     call: &Call,
-    uuid: &str,
+    request: infra::BootServiceWaitRequest,
 ) -> Result<ServiceStream<infra::BootServiceWaitResponse>, Error> {
     let app = Arc::clone(&call.app);
+    let uuid = request.uuid.to_lowercase();
     // watched before the first look, so that nothing is missed between
-    let mut watcher = app.db.watch(&format!("machine/{}", uuid.to_lowercase()));
+    let mut watcher = app.db.watch(&format!("machine/{uuid}"));
     let stream_id = uuid::Uuid::now_v7().to_string();
-    let mut sent = offer(&app, uuid, &stream_id).await?;
-    let uuid = uuid.to_lowercase();
+    let mut sent = offer(&app, &uuid, &stream_id).await?;
     let (sender, stream) = stream::open(&app);
     tokio::spawn(async move {
         let mut told = String::new();

@@ -63,9 +63,13 @@ impl Call {
 }
 
 /// Writes the `impl` of a service: each line names the method, its messages and the function that handles it,
-/// `async fn(&Call, Request) -> Result<Response, Error>`.
+/// `async fn(&Call, Request) -> Result<Response, Error>`; below `streams`, those whose function returns
+/// `Result<ServiceStream<Response>, Error>`.
 macro_rules! service {
-    ($package:ident :: $service:ident { $($method:ident ( $request:ident ) -> $response:ident = $handler:path;)* }) => {
+    (
+        $package:ident :: $service:ident { $($method:ident ( $request:ident ) -> $response:ident = $handler:path;)* }
+        $(streams { $($stream:ident ( $opening:ident ) -> $item:ident = $opener:path;)* })?
+    ) => {
         impl proto::$package::$service for Handler {
             $(async fn $method(
                 &self,
@@ -75,6 +79,14 @@ macro_rules! service {
                 let call = $crate::rpc::Call::new(&self.0, &ctx);
                 connectrpc::Response::ok($handler(&call, request.to_owned_message()).await?)
             })*
+            $($(async fn $stream(
+                &self,
+                ctx: connectrpc::RequestContext,
+                request: connectrpc::ServiceRequest<'_, proto::$package::$opening>,
+            ) -> connectrpc::ServiceResult<connectrpc::ServiceStream<proto::$package::$item>> {
+                let call = $crate::rpc::Call::new(&self.0, &ctx);
+                connectrpc::Response::ok($opener(&call, request.to_owned_message()).await?)
+            })*)?
         }
     };
 }

@@ -102,7 +102,7 @@ async fn update(
     meta.updated_at = wire::timestamp_us(call.now_us()).into();
     meta.generation += 1;
     record::save(&mut tx, &mut record, call.now).await?;
-    let machine = view::require(&mut tx, &request.uuid).await?;
+    let machine = view::of(&mut tx, record).await?;
     tx.commit().await?;
     Ok(api::MachineServiceUpdateResponse { machine: machine.into(), ..Default::default() })
 }

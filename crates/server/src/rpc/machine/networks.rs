@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use model::network::{check_attachment, check_kind};
 use model::prefix::{Family, families};
-use proto::api::{self, MachineAllocationType, NetworkType};
+use proto::api::{self, MachineAllocationType};
 use store::Tx;
 
 use crate::ipam;
@@ -32,8 +33,11 @@ pub(super) async fn plan(
         }
         planned.push(one(tx, &request.project, wanted, partition).await?);
     }
-    count(&planned, kind)?;
-    if kind == MachineAllocationType::Firewall {
+    let firewall = kind == MachineAllocationType::Firewall;
+    let kinds: Vec<_> =
+        planned.iter().map(|p| (p.network.id.as_str(), network::kind_of(&p.network))).collect();
+    check_attachment(firewall, &kinds).map_err(Error::invalid)?;
+    if firewall {
         let network = network::underlay(tx, partition).await?;
         planned.push(Planned { network, ips: Vec::new() });
     }
@@ -47,45 +51,8 @@ async fn one(
     partition: &str,
 ) -> Result<Planned, Error> {
     let network = network::for_allocation(tx, project, partition, &wanted.network).await?;
-    match network.r#type.as_known() {
-        Some(NetworkType::Underlay) => Err(Error::invalid(format!(
-            "network {} is the underlay: firewalls get it by themselves, machines never",
-            network.id
-        ))),
-        Some(NetworkType::Super | NetworkType::SuperNamespaced) => Err(Error::invalid(format!(
-            "network {} is a super network: create a network of the project in it",
-            network.id
-        ))),
-        _ => Ok(Planned { network, ips: wanted.ips.clone() }),
-    }
-}
-
-/// How many networks of each kind an allocation has.
-fn count(planned: &[Planned], kind: MachineAllocationType) -> Result<(), Error> {
-    let of = |types: &[NetworkType]| {
-        planned
-            .iter()
-            .filter(|p| p.network.r#type.as_known().is_some_and(|t| types.contains(&t)))
-            .count()
-    };
-    let private = of(&[NetworkType::Child, NetworkType::ChildShared]);
-    let shared = of(&[NetworkType::ChildShared]);
-    let external = of(&[NetworkType::External]);
-    if shared > 1 {
-        return Err(Error::invalid("at most one shared network can be given"));
-    }
-    match kind {
-        MachineAllocationType::Firewall if external == 0 => Err(Error::invalid(
-            "a firewall needs at least one external network, for instance the internet",
-        )),
-        MachineAllocationType::Firewall if private == 0 => {
-            Err(Error::invalid("a firewall needs at least one network of the project"))
-        }
-        MachineAllocationType::Machine if private != 1 => Err(Error::invalid(format!(
-            "a machine lives in exactly one network of its project, {private} are given"
-        ))),
-        _ => Ok(()),
-    }
+    check_kind(&network.id, network::kind_of(&network)).map_err(Error::invalid)?;
+    Ok(Planned { network, ips: wanted.ips.clone() })
 }
 
 /// Takes the addresses of all networks and the number of the autonomous system.

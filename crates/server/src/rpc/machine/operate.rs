@@ -64,7 +64,7 @@ async fn delete(
             "can only delete dead machines: {id} was heard lately, turn it off and wait some minutes"
         )));
     }
-    let machine = view::require(&mut tx, &id).await?;
+    let machine = view::of(&mut tx, record).await?;
     for cable in store::switch::connections_of_machine(&mut tx, &id).await? {
         store::switch::nudge(&mut tx, &cable.switch);
     }
@@ -197,7 +197,7 @@ async fn set_state(
         && record.allocation().is_none()
         && !matches!(record.size(), "" | record::UNKNOWN_SIZE);
     store::waiting::set_electable(&mut tx, &record.row.id, electable).await?;
-    let machine = view::require(&mut tx, &request.uuid).await?;
+    let machine = view::of(&mut tx, record).await?;
     tx.commit().await?;
     Ok(admin::MachineServiceSetStateResponse { machine: machine.into(), ..Default::default() })
 }

@@ -98,14 +98,20 @@ pub(crate) async fn of_project(tx: &mut Tx, uuid: &str, project: &str) -> Result
         .ok_or_else(|| Error::not_found("machine", uuid))
 }
 
-/// The machine with this id, made if it is new: at first contact nothing but the id is known.
+/// The machine with this id, made if it is new: at first contact nothing but the id is known. Who says where it stands is believed
+/// as long as nobody said so before.
 pub(crate) async fn ensure(
     tx: &mut Tx,
     uuid: &str,
     partition: Option<&str>,
     now: Timestamp,
 ) -> Result<Record, Error> {
-    if let Some(record) = get_for_update(tx, uuid).await? {
+    let reference = |id: &str| api::Partition { id: id.to_owned(), ..Default::default() };
+    if let Some(mut record) = get_for_update(tx, uuid).await? {
+        if let Some(id) = partition.filter(|_| record.partition().is_empty()) {
+            record.machine.partition = reference(id).into();
+            save(tx, &mut record, now).await?;
+        }
         return Ok(record);
     }
     let uuid = uuid::Uuid::parse_str(uuid)
@@ -113,9 +119,7 @@ pub(crate) async fn ensure(
         .hyphenated()
         .to_string();
     let mut machine = api::Machine { uuid: uuid.clone(), ..Default::default() };
-    if let Some(id) = partition {
-        machine.partition = api::Partition { id: id.to_owned(), ..Default::default() }.into();
-    }
+    machine.partition = partition.map(reference).into();
     let status = machine.status.get_or_insert_default();
     status.condition.get_or_insert_default().state = api::MachineState::Available.into();
     let row = Entity::new(&uuid, wire::encode(&machine)?, now.as_microsecond());

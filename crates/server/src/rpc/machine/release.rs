@@ -46,9 +46,9 @@ pub(crate) async fn begin(
     }
     // asked twice, it is done once
     if record.is_releasing() {
-        return view::require(tx, &uuid).await;
+        return view::of(tx, record).await;
     }
-    let before = view::require(tx, &uuid).await?;
+    let mut machine = view::of(tx, record.clone()).await?;
     let switches = switch::set_vrf(tx, &uuid, None, now).await?;
     let payload = Payload { machine: uuid.clone(), allocation, switches };
     let now_us = now.as_microsecond();
@@ -65,7 +65,6 @@ pub(crate) async fn begin(
     record.machine.meta.get_or_insert_default().deletion_task_id = Some(job.id.clone());
     record::save(tx, &mut record, now).await?;
     event::record_event(tx, &uuid, Event::MachineReclaim, "the machine is released", now).await?;
-    let mut machine = before;
     machine.meta.get_or_insert_default().deletion_task_id = Some(job.id);
     Ok(machine)
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectrpc::{RequestContext, Response, Router, ServiceRequest, ServiceResult, ServiceStream};
+use connectrpc::{Router, ServiceStream};
 use proto::ext::{self, SwitchWatchServiceExt};
 use store::switch::TABLE;
 
 use super::view::view;
 use crate::rpc::machine::release;
-use crate::rpc::{App, Call, Error, stream};
+use crate::rpc::{App, Call, Error, service, stream};
 
 /// The state is repeated that often, as a sign of life and in case a wake-up was lost.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -20,30 +20,17 @@ pub(in crate::rpc) fn register(app: &Arc<App>, router: Router) -> Router {
     Arc::new(Handler(Arc::clone(app))).register(router)
 }
 
-impl ext::SwitchWatchService for Handler {
-    async fn watch(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, ext::SwitchWatchServiceWatchRequest>,
-    ) -> ServiceResult<ServiceStream<ext::SwitchWatchServiceWatchResponse>> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(watch(&call, request.to_owned_message().id).await?)
-    }
-
-    async fn confirm(
-        &self,
-        ctx: RequestContext,
-        request: ServiceRequest<'_, ext::SwitchWatchServiceConfirmRequest>,
-    ) -> ServiceResult<ext::SwitchWatchServiceConfirmResponse> {
-        let call = Call::new(&self.0, &ctx);
-        Response::ok(confirm(&call, request.to_owned_message()).await?)
-    }
-}
+service! { ext::SwitchWatchService {
+    confirm(SwitchWatchServiceConfirmRequest) -> SwitchWatchServiceConfirmResponse = confirm;
+} streams {
+    watch(SwitchWatchServiceWatchRequest) -> SwitchWatchServiceWatchResponse = watch;
+} }
 
 async fn watch(
     call: &Call,
-    id: String,
+    request: ext::SwitchWatchServiceWatchRequest,
 ) -> Result<ServiceStream<ext::SwitchWatchServiceWatchResponse>, Error> {
+    let id = request.id;
     let app = Arc::clone(&call.app);
     let mut watcher = app.db.watch(&format!("switch/{id}"));
     let mut state = desired(&app, &id).await?;
