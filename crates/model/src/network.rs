@@ -312,9 +312,9 @@ pub fn check_kind(id: &str, kind: Type) -> Result<(), String> {
         Type::Underlay => Err(format!(
             "network {id} is the underlay: firewalls get it by themselves, machines never"
         )),
-        Type::Super | Type::SuperNamespaced => Err(format!(
-            "network {id} is a super network: create a network of the project in it"
-        )),
+        Type::Super | Type::SuperNamespaced => {
+            Err(format!("network {id} is a super network: create a network of the project in it"))
+        }
         Type::External | Type::Child | Type::ChildShared => Ok(()),
     }
 }
@@ -325,7 +325,8 @@ pub fn check_kind(id: &str, kind: Type) -> Result<(), String> {
 /// A sentence.
 pub fn check_attachment(firewall: bool, networks: &[(&str, Type)]) -> Result<(), String> {
     networks.iter().try_for_each(|(id, kind)| check_kind(id, *kind))?;
-    let count = |wanted: fn(Type) -> bool| networks.iter().filter(|(_, kind)| wanted(*kind)).count();
+    let count =
+        |wanted: fn(Type) -> bool| networks.iter().filter(|(_, kind)| wanted(*kind)).count();
     let private = count(Type::is_child);
     let external = count(|kind| kind == Type::External);
     let refused = |sentence: &str| Err(sentence.to_owned());

@@ -45,8 +45,7 @@ async fn dhcp(
 ) -> Result<infra::BootServiceDhcpResponse, Error> {
     let mut tx = call.write().await?;
     super::partition::get(&mut tx, &request.partition).await?;
-    let record =
-        record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
+    let record = record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
     // power was cycled: an old stream that has not noticed yet offers nothing
     store::waiting::set_electable(&mut tx, &record.row.id, false).await?;
     let message = "the machine asks what to boot";
