@@ -3,124 +3,83 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Identifies a device. Text and bytes are 1 to 255 long; more does not travel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ChassisId {
-    /// Alias of an interface.
-    InterfaceAlias(String),
-    /// Hardware address, the usual case.
-    Mac([u8; 6]),
-    /// Management address.
-    Address(IpAddr),
-    /// Name of an interface.
-    InterfaceName(String),
-    /// A name that its owner made up.
-    Local(String),
-    /// Any other kind, or one of the above whose value does not fit its kind.
-    Other {
-        /// Kind as in table 8-2 of the standard.
-        subtype: u8,
-        /// Uninterpreted.
-        value: Vec<u8>,
-    },
-}
-
-/// Identifies a port of a device. Text and bytes are 1 to 255 long; more does not travel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PortId {
-    /// Alias of the interface.
-    InterfaceAlias(String),
-    /// Hardware address.
-    Mac([u8; 6]),
-    /// Address of the port.
-    Address(IpAddr),
-    /// Name of the interface, like `swp1`.
-    InterfaceName(String),
-    /// A name that its owner made up, like SONiC's aliases.
-    Local(String),
-    /// Any other kind, or one of the above whose value does not fit its kind.
-    Other {
-        /// Kind as in table 8-3 of the standard.
-        subtype: u8,
-        /// Uninterpreted.
-        value: Vec<u8>,
-    },
-}
-
-impl ChassisId {
-    pub(crate) fn from_parts(subtype: u8, value: &[u8]) -> Self {
-        match (subtype, Value::of(value)) {
-            (1, Value { text: Some(text), .. }) => Self::InterfaceAlias(text),
-            (4, Value { mac: Some(mac), .. }) => Self::Mac(mac),
-            (5, Value { address: Some(address), .. }) => Self::Address(address),
-            (6, Value { text: Some(text), .. }) => Self::InterfaceName(text),
-            (7, Value { text: Some(text), .. }) => Self::Local(text),
-            _ => Self::Other { subtype, value: value.to_vec() },
+/// Writes one kind of identifier: the standard numbers the same subtypes differently for devices and for ports.
+macro_rules! identifier {
+    (
+        $(#[$doc:meta])*
+        $name:ident { alias: $alias:literal, mac: $mac:literal, address: $address:literal, interface: $interface:literal, local: $local:literal }
+    ) => {
+        $(#[$doc])*
+        /// Text and bytes are 1 to 255 long; more does not travel.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            /// Alias of the interface.
+            InterfaceAlias(String),
+            /// Hardware address.
+            Mac([u8; 6]),
+            /// Network address.
+            Address(IpAddr),
+            /// Name of the interface, like `swp1`.
+            InterfaceName(String),
+            /// A name that its owner made up, like SONiC's aliases.
+            Local(String),
+            /// Any other kind, or one of the above whose value does not fit its kind.
+            Other {
+                /// Number of the kind in the table of the standard.
+                subtype: u8,
+                /// Uninterpreted.
+                value: Vec<u8>,
+            },
         }
-    }
 
-    pub(crate) fn to_parts(&self) -> (u8, Vec<u8>) {
-        match self {
-            Self::InterfaceAlias(text) => (1, text.as_bytes().to_vec()),
-            Self::Mac(mac) => (4, mac.to_vec()),
-            Self::Address(address) => (5, address_bytes(*address)),
-            Self::InterfaceName(text) => (6, text.as_bytes().to_vec()),
-            Self::Local(text) => (7, text.as_bytes().to_vec()),
-            Self::Other { subtype, value } => (*subtype, value.clone()),
-        }
-    }
-}
-
-impl PortId {
-    pub(crate) fn from_parts(subtype: u8, value: &[u8]) -> Self {
-        match (subtype, Value::of(value)) {
-            (1, Value { text: Some(text), .. }) => Self::InterfaceAlias(text),
-            (3, Value { mac: Some(mac), .. }) => Self::Mac(mac),
-            (4, Value { address: Some(address), .. }) => Self::Address(address),
-            (5, Value { text: Some(text), .. }) => Self::InterfaceName(text),
-            (7, Value { text: Some(text), .. }) => Self::Local(text),
-            _ => Self::Other { subtype, value: value.to_vec() },
-        }
-    }
-
-    pub(crate) fn to_parts(&self) -> (u8, Vec<u8>) {
-        match self {
-            Self::InterfaceAlias(text) => (1, text.as_bytes().to_vec()),
-            Self::Mac(mac) => (3, mac.to_vec()),
-            Self::Address(address) => (4, address_bytes(*address)),
-            Self::InterfaceName(text) => (5, text.as_bytes().to_vec()),
-            Self::Local(text) => (7, text.as_bytes().to_vec()),
-            Self::Other { subtype, value } => (*subtype, value.clone()),
-        }
-    }
-}
-
-/// The value alone: `52:54:00:00:00:01`, `10.0.0.11`, `swp1`.
-impl fmt::Display for ChassisId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InterfaceAlias(text) | Self::InterfaceName(text) | Self::Local(text) => {
-                f.write_str(text)
+        impl $name {
+            pub(crate) fn from_parts(subtype: u8, value: &[u8]) -> Self {
+                match (subtype, Value::of(value)) {
+                    ($alias, Value { text: Some(text), .. }) => Self::InterfaceAlias(text),
+                    ($mac, Value { mac: Some(mac), .. }) => Self::Mac(mac),
+                    ($address, Value { address: Some(address), .. }) => Self::Address(address),
+                    ($interface, Value { text: Some(text), .. }) => Self::InterfaceName(text),
+                    ($local, Value { text: Some(text), .. }) => Self::Local(text),
+                    _ => Self::Other { subtype, value: value.to_vec() },
+                }
             }
-            Self::Mac(mac) => hex(f, mac),
-            Self::Address(address) => address.fmt(f),
-            Self::Other { value, .. } => hex(f, value),
+
+            pub(crate) fn to_parts(&self) -> (u8, Vec<u8>) {
+                match self {
+                    Self::InterfaceAlias(text) => ($alias, text.as_bytes().to_vec()),
+                    Self::Mac(mac) => ($mac, mac.to_vec()),
+                    Self::Address(address) => ($address, address_bytes(*address)),
+                    Self::InterfaceName(text) => ($interface, text.as_bytes().to_vec()),
+                    Self::Local(text) => ($local, text.as_bytes().to_vec()),
+                    Self::Other { subtype, value } => (*subtype, value.clone()),
+                }
+            }
         }
-    }
+
+        /// The value alone: `52:54:00:00:00:01`, `10.0.0.11`, `swp1`.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::InterfaceAlias(text) | Self::InterfaceName(text) | Self::Local(text) => {
+                        f.write_str(text)
+                    }
+                    Self::Mac(mac) => hex(f, mac),
+                    Self::Address(address) => address.fmt(f),
+                    Self::Other { value, .. } => hex(f, value),
+                }
+            }
+        }
+    };
 }
 
-/// The value alone: `52:54:00:00:00:01`, `10.0.0.11`, `swp1`.
-impl fmt::Display for PortId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InterfaceAlias(text) | Self::InterfaceName(text) | Self::Local(text) => {
-                f.write_str(text)
-            }
-            Self::Mac(mac) => hex(f, mac),
-            Self::Address(address) => address.fmt(f),
-            Self::Other { value, .. } => hex(f, value),
-        }
-    }
+identifier! {
+    /// Identifies a device; subtypes of table 8-2 of IEEE 802.1AB.
+    ChassisId { alias: 1, mac: 4, address: 5, interface: 6, local: 7 }
+}
+
+identifier! {
+    /// Identifies a port of a device; subtypes of table 8-3 of IEEE 802.1AB.
+    PortId { alias: 1, mac: 3, address: 4, interface: 5, local: 7 }
 }
 
 /// What the bytes of an identifier could be.

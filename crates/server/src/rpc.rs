@@ -14,6 +14,7 @@ mod health;
 mod identity;
 mod image;
 mod installer;
+mod invite;
 mod ip;
 mod machine;
 mod measure;

@@ -1,6 +1,7 @@
 //! The only SQL of the project, in the dialect that SQLite and PostgreSQL both accept (docs/adr/0002).
 
 mod db;
+mod member;
 mod migration;
 mod nudge;
 mod table;
@@ -30,6 +31,7 @@ pub mod token;
 pub mod waiting;
 
 pub use db::{Db, Tx, Value};
+pub use member::{Member, Members};
 pub use nudge::Watcher;
 pub use table::{Entity, Select, Table};
 

@@ -1,11 +1,14 @@
 //! Projects and who belongs to them.
 
 use crate::db::Tx;
-use crate::tenant::{Member, from_row, list};
+use crate::member::{Member, Members, list};
 use crate::{Entity, Error, Table, entity_table};
 
 /// Columns: `tenant`. The body is the contract's `Project`.
 pub const TABLE: Table = Table { name: "project", columns: &["tenant"] };
+
+/// Direct members of projects.
+pub const MEMBERS: Members = Members::new("project");
 
 pub(crate) const SCHEMA: &[&str] = &[
     entity_table!("project", ", tenant text NOT NULL REFERENCES tenant (id)"),
@@ -64,17 +67,6 @@ pub async fn roles_of_user(tx: &mut Tx, user: &str) -> Result<Vec<(String, i64)>
     .collect()
 }
 
-/// A direct membership.
-///
-/// # Errors
-/// The database failed.
-pub async fn member(tx: &mut Tx, project: &str, member: &str) -> Result<Option<Member>, Error> {
-    let sql = "SELECT project, member, role, created_at FROM project_member
-         WHERE project = $1 AND member = $2";
-    let row = tx.fetch_optional(sql, &[project.into(), member.into()]).await?;
-    row.as_ref().map(from_row).transpose()
-}
-
 /// Tables whose rows keep their project, with what a human calls them.
 const CONTENTS: &[(&str, &str)] = &[
     ("machine", "machines"),
@@ -100,52 +92,6 @@ pub async fn contents(tx: &mut Tx, project: &str) -> Result<Vec<(&'static str, i
     Ok(found)
 }
 
-/// Adds a member.
-///
-/// # Errors
-/// [`Error::Unique`] when it is one, [`Error::ForeignKey`] when one of the two does not exist.
-pub async fn add_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO project_member (project, member, role, created_at) VALUES ($1, $2, $3, $4)",
-        &[
-            (&member.of).into(),
-            (&member.member).into(),
-            member.role.into(),
-            member.created_at_us.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Changes the role of a direct member; false when there is none.
-///
-/// # Errors
-/// The database failed.
-pub async fn set_role(tx: &mut Tx, project: &str, member: &str, role: i64) -> Result<bool, Error> {
-    let rows = tx
-        .execute(
-            "UPDATE project_member SET role = $3 WHERE project = $1 AND member = $2",
-            &[project.into(), member.into(), role.into()],
-        )
-        .await?;
-    Ok(rows == 1)
-}
-
-/// Removes a direct member; false when there is none.
-///
-/// # Errors
-/// The database failed.
-pub async fn remove_member(tx: &mut Tx, project: &str, member: &str) -> Result<bool, Error> {
-    let rows = tx
-        .execute(
-            "DELETE FROM project_member WHERE project = $1 AND member = $2",
-            &[project.into(), member.into()],
-        )
-        .await?;
-    Ok(rows == 1)
-}
-
 /// Removes all direct members.
 ///
 /// # Errors
@@ -153,14 +99,6 @@ pub async fn remove_member(tx: &mut Tx, project: &str, member: &str) -> Result<b
 pub async fn remove_all_members(tx: &mut Tx, project: &str) -> Result<(), Error> {
     tx.execute("DELETE FROM project_member WHERE project = $1", &[project.into()]).await?;
     Ok(())
-}
-
-/// Direct members, ordered by login.
-///
-/// # Errors
-/// The database failed.
-pub async fn members(tx: &mut Tx, project: &str) -> Result<Vec<Member>, Error> {
-    list(tx, "SELECT project, member, role, created_at FROM project_member WHERE project = $1 ORDER BY member", project).await
 }
 
 /// Direct memberships of all projects of a tenant, ordered by member and project.

@@ -1,10 +1,14 @@
 //! Tenants and who belongs to them.
 
-use crate::db::{Row, Tx};
+use crate::db::Tx;
+use crate::member::{Member, Members, list};
 use crate::{Entity, Error, Table, entity_table};
 
 /// The body is the contract's `Tenant`; the id is its login.
 pub const TABLE: Table = Table { name: "tenant", columns: &[] };
+
+/// Direct members of tenants.
+pub const MEMBERS: Members = Members::new("tenant");
 
 pub(crate) const SCHEMA: &[&str] = &[
     entity_table!("tenant", ""),
@@ -18,19 +22,6 @@ pub(crate) const SCHEMA: &[&str] = &[
     )",
     "CREATE INDEX tenant_member_member ON tenant_member (member)",
 ];
-
-/// A member of a tenant or project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Tenant or project.
-    pub of: String,
-    /// Login of the member, which is a tenant, too.
-    pub member: String,
-    /// Number of the role in the contract.
-    pub role: i64,
-    /// Microseconds since 1970.
-    pub created_at_us: i64,
-}
 
 /// Role of a user in a tenant: their own, or guest when they are a member of one of its projects.
 ///
@@ -51,35 +42,6 @@ pub async fn role(tx: &mut Tx, tenant: &str, user: &str) -> Result<Option<i64>, 
         Some(row) => row.opt_int(0),
         None => Ok(None),
     }
-}
-
-/// A direct membership.
-///
-/// # Errors
-/// The database failed.
-pub async fn member(tx: &mut Tx, tenant: &str, member: &str) -> Result<Option<Member>, Error> {
-    let sql = "SELECT tenant, member, role, created_at FROM tenant_member
-         WHERE tenant = $1 AND member = $2";
-    let row = tx.fetch_optional(sql, &[tenant.into(), member.into()]).await?;
-    row.as_ref().map(from_row).transpose()
-}
-
-/// Adds a member.
-///
-/// # Errors
-/// [`Error::Unique`] when it is one, [`Error::ForeignKey`] when one of the two does not exist.
-pub async fn add_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO tenant_member (tenant, member, role, created_at) VALUES ($1, $2, $3, $4)",
-        &[
-            (&member.of).into(),
-            (&member.member).into(),
-            member.role.into(),
-            member.created_at_us.into(),
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 /// Stores a new tenant unless there is one with its id; whether it did.
@@ -103,54 +65,6 @@ pub async fn insert_if_absent(tx: &mut Tx, row: &Entity) -> Result<bool, Error> 
     Ok(rows == 1)
 }
 
-/// Adds a member, or gives a member the role when it is stronger than the one that it has.
-///
-/// # Errors
-/// [`Error::ForeignKey`] when one of the two does not exist.
-pub async fn strengthen_member(tx: &mut Tx, member: &Member) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO tenant_member (tenant, member, role, created_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (tenant, member) DO UPDATE SET role = excluded.role
-         WHERE excluded.role < tenant_member.role",
-        &[
-            (&member.of).into(),
-            (&member.member).into(),
-            member.role.into(),
-            member.created_at_us.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Changes the role of a member; false when there is none.
-///
-/// # Errors
-/// The database failed.
-pub async fn set_role(tx: &mut Tx, tenant: &str, member: &str, role: i64) -> Result<bool, Error> {
-    let rows = tx
-        .execute(
-            "UPDATE tenant_member SET role = $3 WHERE tenant = $1 AND member = $2",
-            &[tenant.into(), member.into(), role.into()],
-        )
-        .await?;
-    Ok(rows == 1)
-}
-
-/// Removes a member; false when there is none.
-///
-/// # Errors
-/// The database failed.
-pub async fn remove_member(tx: &mut Tx, tenant: &str, member: &str) -> Result<bool, Error> {
-    let rows = tx
-        .execute(
-            "DELETE FROM tenant_member WHERE tenant = $1 AND member = $2",
-            &[tenant.into(), member.into()],
-        )
-        .await?;
-    Ok(rows == 1)
-}
-
 /// Removes all memberships of and in a tenant.
 ///
 /// # Errors
@@ -163,14 +77,6 @@ pub async fn remove_all_members(tx: &mut Tx, tenant: &str) -> Result<(), Error> 
         tx.execute(sql, &[tenant.into()]).await?;
     }
     Ok(())
-}
-
-/// Members of a tenant, ordered by login.
-///
-/// # Errors
-/// The database failed.
-pub async fn members(tx: &mut Tx, tenant: &str) -> Result<Vec<Member>, Error> {
-    list(tx, "SELECT tenant, member, role, created_at FROM tenant_member WHERE tenant = $1 ORDER BY member", tenant).await
 }
 
 /// Memberships of a user, ordered by tenant.
@@ -236,18 +142,4 @@ pub async fn roles_of_user(tx: &mut Tx, user: &str) -> Result<Vec<(String, i64)>
     .iter()
     .map(|row| Ok((row.text(0)?, row.int(1)?)))
     .collect()
-}
-
-pub(crate) async fn list(tx: &mut Tx, sql: &str, of: &str) -> Result<Vec<Member>, Error> {
-    tx.fetch_all(sql, &[of.into()]).await?.iter().map(from_row).collect()
-}
-
-/// A membership from its columns in their order.
-pub(crate) fn from_row(row: &Row) -> Result<Member, Error> {
-    Ok(Member {
-        of: row.text(0)?,
-        member: row.text(1)?,
-        role: row.int(2)?,
-        created_at_us: row.int(3)?,
-    })
 }

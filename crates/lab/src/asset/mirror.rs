@@ -117,14 +117,14 @@ mod tests {
     fn the_new_form() {
         check(
             "sources.list.d/debian.sources",
-            "Types: deb\n# old\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\n\
+            "Types: deb\n# old\nURIs: http://archive.example/debian\nSuites: bookworm bookworm-updates\n\
              Components: main\nSigned-By: /usr/share/keyrings/x.gpg\n\nTypes: deb deb-src\n\
-             URIs: http://mirror.example/security\nSuites:\n bookworm-security\nComponents: main contrib\n\n\
+             URIs: http://archive.example/security\nSuites:\n bookworm-security\nComponents: main contrib\n\n\
              Types: deb\nURIs: https://other.example\nSuites: nodistro\nComponents: main\n",
             &[
-                "deb http://mirror.example/debian bookworm main",
-                "deb http://mirror.example/security bookworm-security main",
-                "deb http://mirror.example/debian bookworm-updates main",
+                "deb http://archive.example/debian bookworm main",
+                "deb http://archive.example/security bookworm-security main",
+                "deb http://archive.example/debian bookworm-updates main",
             ],
         );
     }
@@ -133,15 +133,15 @@ mod tests {
     fn the_old_form() {
         check(
             "sources.list",
-            "# comment\ndeb [arch=amd64 signed-by=/x] http://mirror.example/debian bookworm main contrib\n\
-             deb-src http://mirror.example/debian bookworm main\ndeb http://other.example stable main\n",
-            &["deb http://mirror.example/debian bookworm main"],
+            "# comment\ndeb [arch=amd64 signed-by=/x] http://archive.example/debian bookworm main contrib\n\
+             deb-src http://archive.example/debian bookworm main\ndeb http://other.example stable main\n",
+            &["deb http://archive.example/debian bookworm main"],
         );
     }
 
     #[test]
     fn another_distribution_is_refused() {
-        check("sources.list", "deb http://mirror.example/debian trixie main\n", &[]);
+        check("sources.list", "deb http://archive.example/debian trixie main\n", &[]);
         check("sources.list", "deb [arch=amd64\ndeb\n", &[]);
     }
 }

@@ -9,8 +9,7 @@ use connectrpc::Router;
 use proto::method::TenantRole;
 use proto::{admin, api};
 use store::project::{self, TABLE};
-use store::tenant::Member;
-use store::{Entity, Tx};
+use store::{Entity, Member, Tx};
 use uuid::Uuid;
 
 use super::tenant::{self, labelled};
@@ -84,7 +83,7 @@ async fn create(
         role: i64::from(api::ProjectRole::Owner as i32),
         created_at_us: call.now_us(),
     };
-    project::add_member(&mut tx, &owner).await?;
+    project::MEMBERS.add(&mut tx, &owner).await?;
     tx.commit().await?;
     Ok(api::ProjectServiceCreateResponse {
         project: wire::decode::<api::Project>(&row)?.into(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use connectrpc::Router;
 use proto::method::TenantRole;
 use proto::{admin, api};
-use store::tenant::{self, Member, TABLE};
+use store::Member;
+use store::tenant::{self, TABLE};
 use store::{Entity, Tx};
 use uuid::Uuid;
 
@@ -18,7 +19,6 @@ use crate::auth::{Caller, Level};
 use crate::bootstrap::PROVIDER;
 use crate::wire;
 
-pub(super) use invite::{check_secret, decode, expiry, gone, new_secret};
 pub(super) use list::of_user;
 
 /// Labels with this beginning mean something to the system; users may not give them to themselves.
@@ -148,7 +148,7 @@ async fn insert(
         role: i64::from(api::TenantRole::Owner as i32),
         created_at_us: call.now_us(),
     };
-    tenant::add_member(tx, &member).await?;
+    tenant::MEMBERS.add(tx, &member).await?;
     wire::decode(&row)
 }
 

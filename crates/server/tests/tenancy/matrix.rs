@@ -10,7 +10,7 @@ use proto::method::{
 };
 use serde_json::{Value, json};
 use store::Entity;
-use store::tenant::Member;
+use store::Member;
 use uuid::Uuid;
 
 use crate::world::{Answer, World, code, on_sqlite};
@@ -151,17 +151,17 @@ fn stage(
         };
         // so that nobody is the last owner
         let owner = member(&tenant, &tenant, 1);
-        store::tenant::add_member(&mut tx, &owner).await.expect("owner");
+        store::tenant::MEMBERS.add(&mut tx, &owner).await.expect("owner");
         let owner = member(&project, &tenant, 1);
-        store::project::add_member(&mut tx, &owner).await.expect("owner");
+        store::project::MEMBERS.add(&mut tx, &owner).await.expect("owner");
         for (login, of_tenant, of_project) in members {
             if let Some(role) = of_tenant {
                 let member = member(&tenant, login, *role as i64);
-                store::tenant::add_member(&mut tx, &member).await.expect("member");
+                store::tenant::MEMBERS.add(&mut tx, &member).await.expect("member");
             }
             if let Some(role) = of_project {
                 let member = member(&project, login, *role as i64);
-                store::project::add_member(&mut tx, &member).await.expect("member");
+                store::project::MEMBERS.add(&mut tx, &member).await.expect("member");
             }
         }
         tx.commit().await.expect("commit");

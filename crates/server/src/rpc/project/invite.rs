@@ -2,10 +2,10 @@
 
 use proto::api;
 use store::invite::{self, Kind};
-use store::tenant::Member;
-use store::{Entity, project};
+use store::{Entity, Member, project};
 
-use super::super::tenant::{self, check_secret, decode, expiry, gone, new_secret};
+use super::super::invite::{check_secret, decode, expiry, gone, new_secret};
+use super::super::tenant;
 use super::super::{Call, Error};
 use super::read;
 use crate::wire;
@@ -54,7 +54,7 @@ pub(super) async fn accept(
         return Err(Error::invalid("a tenant cannot be invited to its own project"));
     }
     tenant::read(&mut tx, user).await?;
-    if project::member(&mut tx, &target.uuid, user).await?.is_some() {
+    if project::MEMBERS.get(&mut tx, &target.uuid, user).await?.is_some() {
         return Err(Error::exists(format!(
             "you are already a member of project \"{}\"",
             target.uuid
@@ -66,7 +66,7 @@ pub(super) async fn accept(
         role: i64::from(offer.role.to_i32()),
         created_at_us: call.now_us(),
     };
-    project::add_member(&mut tx, &member).await?;
+    project::MEMBERS.add(&mut tx, &member).await?;
     tx.commit().await?;
     Ok(api::ProjectServiceInviteAcceptResponse {
         project: target.uuid,

@@ -4,8 +4,7 @@ use model::project::{Participant, participants};
 use model::tenant::may_weaken;
 use proto::api;
 use proto::method::TenantRole;
-use store::tenant::Member;
-use store::{Tx, project};
+use store::{Member, Tx, project};
 
 use super::super::{Call, Error, tenant};
 use super::hold;
@@ -36,10 +35,10 @@ pub(super) async fn all(
             since_us: member.created_at_us,
         }
     };
-    let direct = project::members(tx, &project.uuid).await?.into_iter().map(participant(false));
+    let direct = project::MEMBERS.list(tx, &project.uuid).await?.into_iter().map(participant(false));
     let inherited = if with_inherited {
         let guest = i64::from(api::TenantRole::Guest as i32);
-        let mut members = store::tenant::members(tx, &project.tenant).await?;
+        let mut members = store::tenant::MEMBERS.list(tx, &project.tenant).await?;
         members.retain(|member| member.role < guest);
         members
     } else {
@@ -76,7 +75,7 @@ pub(super) async fn add(
     let mut tx = call.write().await?;
     hold(&mut tx, &request.project).await?;
     tenant::read(&mut tx, &request.member).await?;
-    if project::member(&mut tx, &request.project, &request.member).await?.is_some() {
+    if project::MEMBERS.get(&mut tx, &request.project, &request.member).await?.is_some() {
         return Err(Error::exists(format!(
             "\"{}\" is already a member of project \"{}\"",
             request.member, request.project
@@ -88,7 +87,7 @@ pub(super) async fn add(
         role: i64::from(request.role.to_i32()),
         created_at_us: call.now_us(),
     };
-    project::add_member(&mut tx, &member).await?;
+    project::MEMBERS.add(&mut tx, &member).await?;
     tx.commit().await?;
     Ok(api::ProjectServiceAddMemberResponse { project_member: request.role, ..Default::default() })
 }
@@ -102,13 +101,13 @@ pub(super) async fn update(
     let (_, project) = hold(&mut tx, &request.project).await?;
     let wanted = i64::from(request.role.to_i32());
     let unspecified_role = request.role == api::ProjectRole::Unspecified;
-    let member = match project::member(&mut tx, &request.project, &request.member).await? {
+    let member = match project::MEMBERS.get(&mut tx, &request.project, &request.member).await? {
         Some(_) if unspecified_role => return Err(unspecified()),
         Some(member) => {
             if wanted > i64::from(api::ProjectRole::Owner as i32) {
                 check_weaken(&mut tx, &member).await?;
             }
-            project::set_role(&mut tx, &member.of, &member.member, wanted).await?;
+            project::MEMBERS.set_role(&mut tx, &member.of, &member.member, wanted).await?;
             Member { role: wanted, ..member }
         }
         None => {
@@ -125,7 +124,7 @@ pub(super) async fn update(
                 role: if unspecified_role { viewer } else { wanted },
                 created_at_us: call.now_us(),
             };
-            project::add_member(&mut tx, &member).await?;
+            project::MEMBERS.add(&mut tx, &member).await?;
             member
         }
     };
@@ -162,18 +161,18 @@ pub(super) async fn leave(
 async fn end(call: &Call, id: &str, member: &str) -> Result<(), Error> {
     let mut tx = call.write().await?;
     hold(&mut tx, id).await?;
-    let found = project::member(&mut tx, id, member).await?.ok_or_else(|| {
+    let found = project::MEMBERS.get(&mut tx, id, member).await?.ok_or_else(|| {
         Error::missing(format!("tenant \"{member}\" is not a member of project \"{id}\""))
     })?;
     check_weaken(&mut tx, &found).await?;
-    project::remove_member(&mut tx, id, member).await?;
+    project::MEMBERS.remove(&mut tx, id, member).await?;
     tx.commit().await?;
     Ok(())
 }
 
 async fn check_weaken(tx: &mut Tx, member: &Member) -> Result<(), Error> {
     let owner = i64::from(api::ProjectRole::Owner as i32);
-    let members = project::members(tx, &member.of).await?;
+    let members = project::MEMBERS.list(tx, &member.of).await?;
     let owners: Vec<_> =
         members.iter().filter(|m| m.role == owner).map(|m| m.member.as_str()).collect();
     may_weaken(&member.of, &member.member, &owners)

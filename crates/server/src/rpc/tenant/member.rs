@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::tenant::may_weaken;
 use proto::{admin, api};
 use store::Tx;
-use store::tenant::{self, Member};
+use store::{Member, tenant};
 
 use super::super::{Call, Error};
 use super::{hold, role_of};
@@ -14,7 +14,7 @@ use crate::wire;
 
 /// Members, and guests who take part in single projects only, ordered by login.
 pub(super) async fn all(tx: &mut Tx, login: &str) -> Result<Vec<api::TenantMember>, Error> {
-    let mut members: BTreeMap<String, api::TenantMember> = tenant::members(tx, login)
+    let mut members: BTreeMap<String, api::TenantMember> = tenant::MEMBERS.list(tx, login)
         .await?
         .iter()
         .map(|member| (member.member.clone(), message(member)))
@@ -81,7 +81,7 @@ async fn insert(
         return Err(Error::denied("nobody can give a stronger role than their own"));
     }
     super::read(&mut tx, &member).await?;
-    if tenant::member(&mut tx, login, &member).await?.is_some() {
+    if tenant::MEMBERS.get(&mut tx, login, &member).await?.is_some() {
         return Err(Error::exists(format!("\"{member}\" is already a member of \"{login}\"")));
     }
     let member = Member {
@@ -90,7 +90,7 @@ async fn insert(
         role: i64::from(role),
         created_at_us: call.now_us(),
     };
-    tenant::add_member(&mut tx, &member).await?;
+    tenant::MEMBERS.add(&mut tx, &member).await?;
     tx.commit().await?;
     Ok(message(&member))
 }
@@ -107,7 +107,7 @@ pub(super) async fn update(
         check_weaken(&mut tx, &member).await?;
     }
     member.role = i64::from(request.role.to_i32());
-    tenant::set_role(&mut tx, &member.of, &member.member, member.role).await?;
+    tenant::MEMBERS.set_role(&mut tx, &member.of, &member.member, member.role).await?;
     tx.commit().await?;
     Ok(api::TenantServiceUpdateMemberResponse {
         tenant_member: message(&member).into(),
@@ -150,20 +150,20 @@ async fn end(call: &Call, login: &str, member: &str) -> Result<api::TenantMember
     hold(&mut tx, login).await?;
     let member = find(&mut tx, login, member).await?;
     check_weaken(&mut tx, &member).await?;
-    tenant::remove_member(&mut tx, login, &member.member).await?;
+    tenant::MEMBERS.remove(&mut tx, login, &member.member).await?;
     tx.commit().await?;
     Ok(message(&member))
 }
 
 async fn find(tx: &mut Tx, login: &str, member: &str) -> Result<Member, Error> {
-    tenant::member(tx, login, member).await?.ok_or_else(|| {
+    tenant::MEMBERS.get(tx, login, member).await?.ok_or_else(|| {
         Error::missing(format!("tenant \"{member}\" is not a member of tenant \"{login}\""))
     })
 }
 
 async fn check_weaken(tx: &mut Tx, member: &Member) -> Result<(), Error> {
     let owner = i64::from(api::TenantRole::Owner as i32);
-    let members = tenant::members(tx, &member.of).await?;
+    let members = tenant::MEMBERS.list(tx, &member.of).await?;
     let owners: Vec<_> =
         members.iter().filter(|m| m.role == owner).map(|m| m.member.as_str()).collect();
     may_weaken(&member.of, &member.member, &owners)
