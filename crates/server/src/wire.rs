@@ -82,6 +82,13 @@ pub fn micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }
 
+/// A duration of the database; negative ones count as none.
+#[must_use]
+pub fn duration(us: i64) -> Duration {
+    let nanos = i32::try_from(us.max(0) % 1_000_000 * 1_000).unwrap_or_default();
+    Duration { seconds: us.max(0) / 1_000_000, nanos, ..Default::default() }
+}
+
 /// A duration for the database; negative ones count as none.
 #[must_use]
 pub fn duration_us(duration: &Duration) -> i64 {

@@ -34,5 +34,15 @@ fn line(command: &Command) -> String {
 
 /// Runs cargo in the checkout.
 pub(crate) fn cargo(root: &Path, args: &[&str]) -> Result<()> {
-    step(Command::new("cargo").args(args).current_dir(root))
+    // without what cargo told this process of itself: build scripts that look at it would run again each time that
+    // `cargo` and `cargo xtask` take turns, and all that is above them
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(root);
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| told.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    step(&mut command)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use buffa_types::google::protobuf::Duration;
 use connectrpc::Router;
 use proto::ext::{self, TimelineServiceExt};
 use store::Tx;
@@ -59,15 +58,9 @@ async fn phases(
         .map(|phase| ext::Phase {
             name: phase.name,
             started_at: wire::timestamp_us(phase.started_at_us).into(),
-            duration: duration(phase.duration_us).into(),
+            duration: wire::duration(phase.duration_us).into(),
             message: phase.message,
             ..Default::default()
         })
         .collect())
-}
-
-/// A duration of the database.
-fn duration(us: i64) -> Duration {
-    let nanos = i32::try_from(us.max(0) % 1_000_000 * 1_000).unwrap_or_default();
-    Duration { seconds: us.max(0) / 1_000_000, nanos, ..Default::default() }
 }
