@@ -1,9 +1,9 @@
-//! A server in this process and people who call it.
+//! Servers in this process and people who call them.
 #![allow(dead_code, reason = "shared by test programs of which none needs all of it")]
 
 use std::io::Read as _;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use crate::postgres;
 /// Issuer of the tokens of every world.
 const ISSUER: &str = "http://metal.test";
 
-/// A running server with its database.
+/// A database with the servers that share it. Calls and streams go to each of them in turn: nobody who calls sees which one answers.
 pub(crate) struct World {
     pub(crate) runtime: Runtime,
     pub(crate) db: Db,
-    base: String,
+    bases: Vec<String>,
+    turn: AtomicUsize,
     agent: ureq::Agent,
-    running: Option<server::Running>,
+    running: Vec<server::Running>,
     // what the database stands on, removed last
     _ground: Ground,
 }
@@ -42,13 +43,19 @@ struct Shared {
 
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
-/// Runs a test on a fresh server on each engine.
+/// Replicas of the third run of [`on_all`].
+const REPLICAS: usize = 2;
+
+/// Runs a test on SQLite, on PostgreSQL, and on PostgreSQL with replicas that answer in turn; each time on a fresh database.
+pub(crate) fn on_all(test: impl Fn(&World)) {
+    on_sqlite(&test);
+    on_postgres(1, &test);
+    on_postgres(REPLICAS, &test);
+}
+
+/// As [`on_all`], under its old name.
 pub(crate) fn on_both(test: impl Fn(&World)) {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let url = format!("sqlite:{}", folder.path().join("test.db").display());
-    test(&World::start(&url, Ground::Folder { _folder: folder }));
-    let (url, ground) = postgres_database();
-    test(&World::start(&url, ground));
+    on_all(test);
 }
 
 /// Runs a test on a fresh server on SQLite, for what does not depend on the engine.
@@ -60,7 +67,13 @@ pub(crate) fn on_sqlite(test: impl Fn(&World)) {
 pub(crate) fn on_sqlite_with(change: impl Fn(&mut server::Config), test: impl Fn(&World)) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let url = format!("sqlite:{}", folder.path().join("test.db").display());
-    test(&World::start_with(&url, Ground::Folder { _folder: folder }, change));
+    test(&World::start(&url, Ground::Folder { _folder: folder }, 1, change));
+}
+
+/// Runs a test on so many replicas on PostgreSQL, for what only that engine can get wrong.
+pub(crate) fn on_postgres(replicas: usize, test: impl Fn(&World)) {
+    let (url, ground) = postgres_database();
+    test(&World::start(&url, ground, replicas, |_| {}));
 }
 
 fn postgres_database() -> (String, Ground) {
@@ -90,11 +103,12 @@ pub(crate) fn code(answer: &Answer) -> &str {
 }
 
 impl World {
-    fn start(url: &str, ground: Ground) -> Self {
-        Self::start_with(url, ground, |_| {})
-    }
-
-    fn start_with(url: &str, ground: Ground, change: impl Fn(&mut server::Config)) -> Self {
+    fn start(
+        url: &str,
+        ground: Ground,
+        replicas: usize,
+        change: impl Fn(&mut server::Config),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -109,20 +123,23 @@ impl World {
             ..server::Config::default()
         };
         change(&mut config);
-        let running = runtime.block_on(server::start(config)).expect("server");
+        let running: Vec<_> = (0..replicas)
+            .map(|_| runtime.block_on(server::start(config.clone())).expect("server"))
+            .collect();
         let db = runtime.block_on(Db::open(url)).expect("database");
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        let base = format!("http://{}", running.address);
-        Self { runtime, db, base, agent, running: Some(running), _ground: ground }
+        let bases = running.iter().map(|running| format!("http://{}", running.address)).collect();
+        Self { runtime, db, bases, turn: AtomicUsize::new(0), agent, running, _ground: ground }
     }
 
-    /// Where the server answers.
+    /// Where the server whose turn it is answers.
     pub(crate) fn url(&self) -> &str {
-        &self.base
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.bases[turn % self.bases.len()]
     }
 
     /// Calls a method, for instance `api.v2.TenantService/Get`; an empty token is none.
@@ -133,7 +150,7 @@ impl World {
     pub(crate) fn call_path(&self, token: &str, path: &str, request: &Value) -> Answer {
         let mut post = self
             .agent
-            .post(format!("{}{path}", self.base))
+            .post(format!("{}{path}", self.url()))
             .header("content-type", "application/json");
         if !token.is_empty() {
             post = post.header("authorization", format!("Bearer {token}"));
@@ -157,7 +174,7 @@ impl World {
         envelope.extend(body.bytes());
         let mut post = self
             .agent
-            .post(format!("{}{path}", self.base))
+            .post(format!("{}{path}", self.url()))
             .header("content-type", "application/connect+json")
             .config()
             .timeout_global(Some(Duration::from_millis(500)))
@@ -265,7 +282,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
+        for running in self.running.drain(..) {
             let stopped = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(10), running.stop()).await
             });

@@ -47,6 +47,9 @@ impl Server {
                 &port.to_string(),
                 "-c",
                 "listen_addresses=127.0.0.1",
+                // several tests at a time, each with several replicas
+                "-c",
+                "max_connections=500",
                 "-c",
                 setting,
                 "-k",
