@@ -7,10 +7,12 @@
 //! network each. The server runs in this process, therefore its share of the processor includes the (very thin) clients.
 //! A `BENCH_DATABASE` must be empty and allows one pool only.
 
-#[path = "allocate/http.rs"]
+#[path = "http.rs"]
 mod http;
 #[path = "../../store/tests/it/postgres.rs"]
 mod postgres;
+#[path = "process.rs"]
+mod process;
 #[path = "allocate/seed.rs"]
 mod seed;
 
@@ -84,16 +86,16 @@ async fn measure(pool: u64) -> Outcome {
     let warm = calls / 8;
     allocate(&hall, running.address, clients, warm, 0).await;
 
-    let (server, database, begin) = (cpu_of_self(), cpu_of_children(), Instant::now());
+    let (server, database) = cpu();
+    let begin = Instant::now();
     let mut times = allocate(&hall, running.address, clients, calls - warm, warm).await;
     let took = begin.elapsed();
     let done = u32::try_from(times.len()).expect("few");
-    let outcome = Outcome {
-        pool,
-        allocations: done,
-        server: cpu_of_self() - server,
-        database: cpu_of_children() - database,
+    let (server, database) = {
+        let now = cpu();
+        (now.0 - server, now.1 - database)
     };
+    let outcome = Outcome { pool, allocations: done, server, database };
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
     let ms = |time: Duration| time.as_secs_f64() * 1e3 / f64::from(done);
@@ -153,39 +155,8 @@ async fn allocate(
     times
 }
 
-/// Processor time of this process.
-fn cpu_of_self() -> Duration {
-    cpu("self").map_or(Duration::ZERO, |(_, time)| time)
-}
-
-/// Processor time of the processes below this one: PostgreSQL.
-fn cpu_of_children() -> Duration {
-    let mut parents = vec![std::process::id()];
-    let mut sum = Duration::ZERO;
-    let all: Vec<(u32, u32, Duration)> = std::fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            let pid = name.to_str()?.parse().ok()?;
-            let (parent, time) = cpu(name.to_str()?)?;
-            Some((pid, parent, time))
-        })
-        .collect();
-    while let Some(parent) = parents.pop() {
-        for (pid, _, time) in all.iter().filter(|(_, of, _)| *of == parent) {
-            parents.push(*pid);
-            sum += *time;
-        }
-    }
-    sum
-}
-
-/// Parent and processor time of a process; none when it has gone.
-fn cpu(pid: &str) -> Option<(u32, Duration)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name of the program, in parentheses, may hold blanks
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    // Linux counts them in hundredths of a second on all architectures
-    Some((fields.get(1)?.parse().ok()?, Duration::from_millis(ticks * 10)))
+/// Processor time of this process and of those below it: PostgreSQL.
+fn cpu() -> (Duration, Duration) {
+    let own = process::cpu(std::process::id());
+    (own, process::cpu_of_tree(std::process::id()) - own)
 }

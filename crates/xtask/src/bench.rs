@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::packages;
-use crate::shell::{cargo, root};
+use crate::shell::{cargo, root, step};
 use crate::test::PACKAGES;
 
 /// Idle means that nobody has called for so long.
@@ -21,6 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn allocate(profile: &str) -> Result<()> {
     packages::install(&PACKAGES)?;
     cargo(&root(), &["bench", "--package", "server", "--bench", "allocate", "--profile", profile])
+}
+
+/// Calls and open streams, with fleets of several sizes.
+pub(crate) fn api(profile: &str, fleets: &str, databases: &str, only: &str) -> Result<()> {
+    packages::install(&PACKAGES)?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["bench", "--package", "server", "--bench", "api", "--profile", profile])
+        .env("BENCH_FLEETS", fleets)
+        .env("BENCH_DATABASES", databases)
+        .env("BENCH_ONLY", only)
+        .current_dir(root());
+    step(&mut command)
 }
 
 /// The server on SQLite: once with a new database, then with that of the former start.

@@ -39,7 +39,11 @@ enum Command {
         what: Bench,
     },
     /// Install what the tests need and run all of them.
-    Test,
+    Test {
+        /// Also build what is written in Go (coordination server of the VPN, official command line) and run what needs it.
+        #[arg(long)]
+        go: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -55,6 +59,21 @@ enum Bench {
         /// How it is compiled: `bench` is fast, `dev` is what is there already.
         #[arg(long, default_value = "bench")]
         profile: String,
+    },
+    /// What calls and open streams cost, with 10,000 and 100,000 machines, on SQLite and PostgreSQL.
+    Api {
+        /// How it is compiled: `bench` is fast, `dev` is what is there already.
+        #[arg(long, default_value = "bench")]
+        profile: String,
+        /// Sizes of the fleet.
+        #[arg(long, default_value = "10000,100000")]
+        fleets: String,
+        /// `sqlite`, `postgres`, or both.
+        #[arg(long, default_value = "sqlite,postgres")]
+        databases: String,
+        /// Which of get, list, project, ip, rights, streams.
+        #[arg(long, default_value = "get,list,project,ip,rights,streams")]
+        only: String,
     },
     /// Time from start to the first answer, and memory when idle.
     Start {
@@ -73,7 +92,10 @@ fn main() -> Result<()> {
             lab::run(&["bench".to_owned(), "--rounds".to_owned(), rounds.to_string()])
         }
         Command::Bench { what: Bench::Allocate { profile } } => bench::allocate(&profile),
+        Command::Bench { what: Bench::Api { profile, fleets, databases, only } } => {
+            bench::api(&profile, &fleets, &databases, &only)
+        }
         Command::Bench { what: Bench::Start { profile } } => bench::start(&profile),
-        Command::Test => test::run(),
+        Command::Test { go } => test::run(go),
     }
 }

@@ -1,4 +1,4 @@
-//! The thinnest client: HTTP/1.1 with JSON on one connection.
+//! The thinnest client: HTTP/1.1 on one connection.
 
 use std::net::SocketAddr;
 
@@ -15,28 +15,45 @@ impl Client {
         Self(stream)
     }
 
-    /// Calls a method that must work and returns what it answers.
+    /// Calls a method with JSON, which must work, and returns what it answers.
+    #[allow(dead_code, reason = "not every bench speaks JSON")]
     pub(crate) async fn call(&mut self, token: &str, method: &str, request: &Value) -> Vec<u8> {
-        let body = request.to_string();
-        let head = format!(
-            "POST /metalstack.{method} HTTP/1.1\r\nHost: metal\r\nContent-Type: application/json\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.0.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
+        let request = encode("json", token, method, request.to_string().as_bytes());
+        let (head, body) = self.send(&request).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{method}: {head} {body:?}");
+        body
+    }
+
+    /// Sends a request that was made before and returns head and body of the answer.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> (String, Vec<u8>) {
+        self.0.write_all(request).await.expect("sent");
         let mut answer = Vec::with_capacity(16 * 1024);
         loop {
-            if let Some((head, body)) = read(&answer) {
-                assert!(head.starts_with("HTTP/1.1 200"), "{method}: {head} {body:?}");
-                return body;
+            if let Some(answer) = read(&answer) {
+                return answer;
             }
-            assert!(self.0.read_buf(&mut answer).await.expect("answer") > 0, "{method}: closed");
+            assert!(self.0.read_buf(&mut answer).await.expect("answer") > 0, "closed");
         }
     }
 
     /// As [`Self::call`], read.
+    #[allow(dead_code, reason = "not every bench speaks JSON")]
     pub(crate) async fn value(&mut self, token: &str, method: &str, request: &Value) -> Value {
         serde_json::from_slice(&self.call(token, method, request).await).expect("JSON")
     }
+}
+
+/// A request with a body that is `json` or `proto`; an empty token is none.
+pub(crate) fn encode(kind: &str, token: &str, method: &str, body: &[u8]) -> Vec<u8> {
+    let authorization = match token {
+        "" => String::new(),
+        token => format!("Authorization: Bearer {token}\r\n"),
+    };
+    let head = format!(
+        "POST /metalstack.{method} HTTP/1.1\r\nHost: metal\r\nContent-Type: application/{kind}\r\n{authorization}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 /// Head and body of an answer, once all of it is there.
