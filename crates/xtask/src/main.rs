@@ -1,6 +1,7 @@
 //! Everything a human types that is not `cargo` itself.
 
 mod bench;
+mod conformance;
 mod lab;
 mod packages;
 mod shell;

@@ -1,12 +1,12 @@
 //! `cargo xtask test`: set-up, format and lint checks, Rust tests, contract comparison, official client, and in the virtual data
 //! center a machine from power-on to its second user.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
+use crate::conformance;
 use crate::lab;
 use crate::packages::{self, Package};
 use crate::shell::{cargo, root, step};
@@ -19,8 +19,13 @@ pub(crate) const PACKAGES: [Package; 4] = [
     ("python3-venv", "/usr/bin/python3"),
 ];
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(go: bool) -> Result<()> {
     let root = root();
+    if !go {
+        eprintln!(
+            "not built without --go: coordination server of the VPN, official command line in Go"
+        );
+    }
     packages::install(&PACKAGES)?;
     // tests of the lab, of routing texts and of boot loaders use the real programs
     packages::install(&lab::PACKAGES)?;
@@ -29,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
     cargo(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo(&root, &["build", "--workspace"])?;
     contract(&root, &python)?;
-    official_client(&root, &python)?;
+    conformance::run(&root, &python)?;
     cargo(&root, &["test", "--workspace"])?;
     // last, because this process becomes the story
     lab::run(&["--scenario".to_owned(), "provision".to_owned()])
@@ -65,61 +70,4 @@ fn contract(root: &Path, python: &Path) -> Result<()> {
         );
     }
     step(Command::new(python).arg(script).arg(set))
-}
-
-/// A server that ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // it may have ended by itself, which the test has noticed then
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// The released client, unmodified, against a real server process.
-fn official_client(root: &Path, python: &Path) -> Result<()> {
-    let binary = root.join("target/debug/metal-server");
-    let folder = root.join("target/official-client");
-    std::fs::remove_dir_all(&folder).ok();
-    std::fs::create_dir_all(&folder)?;
-    let database = format!("sqlite:{}", folder.join("metal.db").display());
-    let mut server = Server(
-        Command::new(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--database", &database])
-            .env("NO_COLOR", "1")
-            .stderr(Stdio::piped())
-            .spawn()?,
-    );
-    let log = BufReader::new(server.0.stderr.take().context("no log")?);
-    let mut lines = log.lines();
-    let address = loop {
-        let line = lines.next().context("the server ended before it answered")??;
-        if let Some((_, address)) = line.split_once("address=") {
-            break address.split_whitespace().next().unwrap_or_default().to_owned();
-        }
-    };
-    std::thread::spawn(move || lines.for_each(drop));
-    let token = Command::new(&binary)
-        .args([
-            "token",
-            "create",
-            "--database",
-            &database,
-            "--user",
-            "metal-stack",
-            "--admin-role",
-            "editor",
-        ])
-        .output()?;
-    if !token.status.success() {
-        bail!("token create failed: {}", String::from_utf8_lossy(&token.stderr));
-    }
-    step(
-        Command::new(python)
-            .arg(root.join("conformance/official_client.py"))
-            .env("METAL_APIV2_URL", format!("http://{address}"))
-            .env("METAL_APIV2_TOKEN", String::from_utf8(token.stdout)?.trim()),
-    )
 }
