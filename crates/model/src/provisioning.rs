@@ -182,3 +182,77 @@ pub fn unexpected_message(newest: Option<Event>, message: &str) -> String {
     let mark = format!("[unexpectedly received in state {state}]");
     if message.is_empty() { mark } else { format!("{mark}: {message}") }
 }
+
+/// What a machine in some state waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// What comes next, for a human.
+    pub waiting_for: &'static str,
+    /// By when that has happened on a machine that is well, in seconds after the event; `None` where it may rest for ever.
+    pub within_s: Option<i64>,
+    /// What to look at when it has not.
+    pub hint: &'static str,
+}
+
+/// What comes after the newest stored event. Real servers need minutes for their firmware, so the times are those of hardware.
+#[must_use]
+pub fn outlook(newest: Option<Event>, allocated: bool) -> Outlook {
+    let next =
+        |waiting_for, within_s, hint| Outlook { waiting_for, within_s: Some(within_s), hint };
+    let rest = |waiting_for| Outlook { waiting_for, within_s: None, hint: "" };
+    match (newest, allocated) {
+        (None | Some(Event::Alive), _) => rest("the machine to boot from the network"),
+        (Some(Event::PlannedReboot), _) => next(
+            "the firmware to boot from the network again",
+            900,
+            "look at the console: the firmware may wait for a key or boot from disk",
+        ),
+        (Some(Event::MachineReclaim), _) => next(
+            "the switches to take the machine out of its network, then its BMC to reset it into the network boot",
+            900,
+            "look at the task of the release, the BMC and the boot order",
+        ),
+        (Some(Event::PxeBooting), _) => next(
+            "kernel and installer to load",
+            180,
+            "look at the console and at the boot service: the kernel may not load",
+        ),
+        (Some(Event::Preparing), _) => next(
+            "the installer to find its disks, network cards and switches",
+            300,
+            "look at the console: fewer than two switches may be heard by LLDP",
+        ),
+        (Some(Event::Registering), _) => next(
+            "the installer to wipe the disks",
+            1800,
+            "look at the console: a large disk without secure erase takes long, a broken one for ever",
+        ),
+        (Some(Event::Waiting), false) => rest("somebody to allocate it"),
+        (Some(Event::Waiting), true) => next(
+            "the installer to begin with its allocation",
+            60,
+            "look at the log of the installer: it may have lost the control plane",
+        ),
+        (Some(Event::Installing), _) => next(
+            "the image to be written to the disk",
+            900,
+            "look at the console: the image server may be slow or away",
+        ),
+        (Some(Event::BootingNewKernel), _) => next(
+            "the installed system to boot and phone home",
+            600,
+            "look at the console: the image may not boot on this hardware or announce nothing by LLDP",
+        ),
+        (Some(Event::PhonedHome), true) => rest("nothing, the machine is in use"),
+        (Some(Event::PhonedHome), false) => next(
+            "the former system to end, the machine is free",
+            300,
+            "the BMC did not reset the machine: power it off or reset it by hand",
+        ),
+        (Some(Event::Crashed), _) => next(
+            "the machine to boot again after the installer gave up",
+            300,
+            "the last error event and the console tell why",
+        ),
+    }
+}

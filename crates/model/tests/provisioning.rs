@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use expect_test::expect_file;
-use model::provisioning::{Event, History, Keep, RECLAIM_GRACE_US, step};
+use model::provisioning::{Event, History, Keep, RECLAIM_GRACE_US, outlook, step};
 use proptest::prelude::*;
 
 fn cell(state: Option<Event>, event: Event, silent_us: i64) -> String {
@@ -81,4 +81,25 @@ proptest! {
         prop_assert_eq!(history.newest, Some(Event::PhonedHome));
         prop_assert!(!history.crash_loop && !history.failed_reclaim);
     }
+}
+
+#[test]
+fn every_state_says_what_comes_next() {
+    let mut text = "# What a machine waits for\n\n\
+        Its deadline in seconds after the event; none where it may rest for ever.\n\n\
+        | newest event | free | allocated | hint when overdue |\n|---|---|---|---|\n"
+        .to_owned();
+    for state in std::iter::once(None).chain(Event::ALL.into_iter().map(Some)) {
+        let cell = |allocated| {
+            let found = outlook(state, allocated);
+            let deadline = found.within_s.map_or(String::new(), |s| format!(" ({s} s)"));
+            format!("{}{deadline}", found.waiting_for)
+        };
+        let hints = [outlook(state, false).hint, outlook(state, true).hint];
+        let hint = if hints[0] == hints[1] { hints[0].to_owned() } else { hints.concat() };
+        let name = state.map_or("none", Event::name);
+        writeln!(text, "| {name} | {} | {} | {hint} |", cell(false), cell(true)).unwrap();
+        assert!(outlook(state, true).within_s.is_none() || !hint.is_empty(), "{name}");
+    }
+    expect_file!["outlook.md"].assert_eq(&text);
 }

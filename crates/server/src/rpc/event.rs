@@ -83,7 +83,8 @@ fn kind(event: &api::MachineProvisioningEvent) -> Option<Event> {
     })
 }
 
-fn to_wire(event: Event) -> Type {
+/// The contract's kind of an event.
+pub(super) fn to_wire(event: Event) -> Type {
     match event {
         Event::Alive => Type::Alive,
         Event::Crashed => Type::Crashed,
@@ -97,6 +98,16 @@ fn to_wire(event: Event) -> Type {
         Event::PhonedHome => Type::PhonedHome,
         Event::MachineReclaim => Type::MachineReclaim,
     }
+}
+
+/// The newest stored event of a machine and its time in microseconds.
+pub(super) async fn newest(tx: &mut Tx, uuid: &str) -> Result<Option<(Event, i64)>, Error> {
+    let Some(row) = store::event::get(tx, uuid).await? else { return Ok(None) };
+    let recent = decode(&row)?;
+    Ok(recent.events.first().and_then(|told| {
+        let at_us = told.time.as_option().map_or(row.last_event_at_us, wire::micros);
+        Some((kind(told)?, at_us))
+    }))
 }
 
 /// Records an event of a machine that exists.

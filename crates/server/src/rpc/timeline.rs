@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use connectrpc::Router;
+use model::provisioning;
 use proto::ext::{self, TimelineServiceExt};
 use store::Tx;
 
-use super::machine::record;
+use super::event;
+use super::machine::record::{self, Record};
 use super::{App, Call, Error, service};
 use crate::wire;
 
@@ -32,7 +34,8 @@ async fn get(
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
     let allocation = record.allocation().map(|allocation| allocation.uuid.as_str());
     let phases = phases(&mut tx, &record.row.id, allocation).await?;
-    Ok(ext::TimelineServiceGetResponse { phases, ..Default::default() })
+    let progress = progress(&mut tx, &record, call.now_us()).await?.into();
+    Ok(ext::TimelineServiceGetResponse { phases, progress, ..Default::default() })
 }
 
 async fn admin_get(
@@ -44,7 +47,8 @@ async fn admin_get(
         .await?
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
     let phases = phases(&mut tx, &record.row.id, None).await?;
-    Ok(ext::TimelineServiceAdminGetResponse { phases, ..Default::default() })
+    let progress = progress(&mut tx, &record, call.now_us()).await?.into();
+    Ok(ext::TimelineServiceAdminGetResponse { phases, progress, ..Default::default() })
 }
 
 async fn phases(
@@ -63,4 +67,28 @@ async fn phases(
             ..Default::default()
         })
         .collect())
+}
+
+/// What the machine told last and what comes next.
+async fn progress(tx: &mut Tx, record: &Record, now_us: i64) -> Result<ext::Progress, Error> {
+    let told = event::newest(tx, &record.row.id).await?;
+    let outlook = provisioning::outlook(
+        told.as_ref().map(|(event, _)| *event),
+        record.allocation().is_some(),
+    );
+    let Some((newest, at_us)) = told else {
+        let waiting_for = outlook.waiting_for.to_owned();
+        return Ok(ext::Progress { waiting_for, ..Default::default() });
+    };
+    let deadline_us = outlook.within_s.map(|seconds| at_us + seconds * 1_000_000);
+    let overdue = deadline_us.is_some_and(|deadline| deadline < now_us);
+    let hint = if overdue { format!("; {}", outlook.hint) } else { String::new() };
+    Ok(ext::Progress {
+        event: event::to_wire(newest).into(),
+        since: wire::timestamp_us(at_us).into(),
+        waiting_for: format!("{}{hint}", outlook.waiting_for),
+        deadline: deadline_us.map(wire::timestamp_us).into(),
+        overdue,
+        ..Default::default()
+    })
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::hall::Hall;
-use crate::world::{on_both, on_sqlite, text};
+use crate::world::{on_all, on_sqlite, text};
 
 #[test]
 fn a_machine_is_allocated_installed_and_released() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);
@@ -36,6 +36,15 @@ fn a_machine_is_allocated_installed_and_released() {
         assert_eq!(told.uuid, text(&allocation["uuid"]));
         assert_eq!(told.userdata, "aGVsbG8=");
         hall.event(&waiting.uuid, "INSTALLING");
+        let installing = world
+            .call_path(
+                &hall.admin,
+                "/metal.v1.TimelineService/AdminGet",
+                &json!({"uuid": waiting.uuid}),
+            )
+            .expect("timeline");
+        assert_eq!(installing["progress"]["waitingFor"], "the image to be written to the disk");
+        assert!(installing["progress"]["deadline"].is_string(), "{installing}");
         assert_eq!(hall.vrf("r1-a", 1), "-");
         hall.infra(
             "BootService/InstallationSucceeded",
@@ -53,12 +62,18 @@ fn a_machine_is_allocated_installed_and_released() {
         hall.event(&waiting.uuid, "BOOTING_NEW_KERNEL");
         let home = json!({"events": {&waiting.uuid: {"event": "MACHINE_PROVISIONING_EVENT_TYPE_PHONED_HOME"}}});
         assert_eq!(hall.infra("EventService/Send", home)["events"], "1");
-        let timeline = world.call_path(
-            &hall.user,
-            "/metal.v1.TimelineService/Get",
-            &json!({"uuid": waiting.uuid, "project": hall.project}),
-        );
-        let phases: Vec<_> = timeline.expect("timeline")["phases"]
+        let timeline = world
+            .call_path(
+                &hall.user,
+                "/metal.v1.TimelineService/Get",
+                &json!({"uuid": waiting.uuid, "project": hall.project}),
+            )
+            .expect("timeline");
+        let progress = &timeline["progress"];
+        assert_eq!(progress["event"], "MACHINE_PROVISIONING_EVENT_TYPE_PHONED_HOME");
+        assert_eq!(progress["waitingFor"], "nothing, the machine is in use");
+        assert_eq!(progress["deadline"], Value::Null, "it may stay as it is");
+        let phases: Vec<_> = timeline["phases"]
             .as_array()
             .expect("phases")
             .iter()
@@ -141,7 +156,7 @@ fn a_machine_is_allocated_installed_and_released() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_leaks_nothing() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);
@@ -246,7 +261,7 @@ fn an_operator_names_the_machine() {
 
 #[test]
 fn machines_of_a_project_spread_over_racks() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         let mut machines = Vec::new();
         for rack in ["r1", "r2", "r3"] {
@@ -268,7 +283,7 @@ fn machines_of_a_project_spread_over_racks() {
 
 #[test]
 fn two_callers_never_get_the_same_machine() {
-    on_both(|world| {
+    on_all(|world| {
         const MACHINES: u32 = 12;
         const CALLERS: usize = 24;
         let hall = Hall::new(world);
