@@ -23,7 +23,7 @@ pub(crate) fn cpu_of_tree(pid: u32) -> Duration {
     sum
 }
 
-/// Processor time of a process without those below it; none when it has gone.
+/// Processor time of a process without those below it that live; none when it has gone.
 pub(crate) fn cpu(pid: u32) -> Duration {
     stat(pid).map_or(Duration::ZERO, |(_, time)| time)
 }
@@ -33,7 +33,8 @@ fn stat(pid: u32) -> Option<(u32, Duration)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // the name of the program, in parentheses, may hold blanks
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    // in user and system mode, its own and that of those below it that have ended
+    let ticks: u64 = fields.get(11..15)?.iter().map(|ticks| ticks.parse().unwrap_or(0)).sum();
     // Linux counts them in hundredths of a second on all architectures
     Some((fields.get(1)?.parse().ok()?, Duration::from_millis(ticks * 10)))
 }

@@ -5,34 +5,28 @@
 //! authoritative, therefore revocation is effective at the next request.
 
 pub mod delegation;
+pub mod key;
+pub mod login;
+mod proof;
 pub mod rights;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use proto::api;
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
-use store::signing_key::SigningKey;
+use store::token::{About, Bearer};
 use store::{Db, Entity, Tx};
 use uuid::Uuid;
 
 pub use delegation::Standing;
+pub use proof::Proofs;
 pub use rights::{Level, Membership, Refusal, Rights, Scope, decide, operator, scope};
 
 use crate::bootstrap::PROVIDER;
 use crate::wire;
-
-/// A key signs for two years: no token outlives its key.
-const KEY_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
-/// `SubjectPublicKeyInfo` of an Ed25519 key up to the key itself (RFC 8410).
-const SPKI_PREFIX: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -43,6 +37,8 @@ pub struct Caller {
     pub token: String,
     /// What the token may do.
     pub rights: Rights,
+    /// What the user is in the subject of the call.
+    pub membership: Membership,
     /// The whole stored record.
     pub record: Arc<api::Token>,
 }
@@ -86,13 +82,7 @@ pub async fn create_token(
     life: Duration,
     now: jiff::Timestamp,
 ) -> Result<String> {
-    let key = match store::signing_key::current(tx, now.as_microsecond()).await? {
-        Some(key) => key,
-        None => {
-            store::signing_key::insert_if_absent(tx, &generate_key(now)?, now.as_microsecond())
-                .await?
-        }
-    };
+    let key = key::current(tx, now).await?;
     let exp = now.as_second() + i64::try_from(life.as_secs())?;
     token.uuid = Uuid::now_v7().to_string();
     token.issued_at = wire::timestamp_us(now.as_microsecond()).into();
@@ -124,26 +114,64 @@ pub async fn create_token(
     Ok(jsonwebtoken::encode(&header, &claims, &private)?)
 }
 
-/// Checks a JWT: signature, time, issuer, audience, and that its record was not revoked.
+/// Checks a JWT: signature, time, issuer, audience, and that neither its record nor its key was revoked. `about` says what the call
+/// is about: the caller comes with what they are there right now.
 ///
 /// # Errors
 /// A sentence for the caller.
 pub async fn authenticate(
     db: &Db,
     issuer: &str,
+    proofs: &Proofs,
     secret: &str,
+    (scope, subject): (Scope, &str),
     now: jiff::Timestamp,
 ) -> Result<Caller, String> {
-    let internal = |e: store::Error| {
-        tracing::error!(error = %e, "token store failed");
-        "the token store is not available, try again".to_owned()
+    let mut tx = db.begin_read().await.map_err(unavailable)?;
+    let bearer = match proofs.find(secret) {
+        Some(bearer) => bearer,
+        None => {
+            let bearer = prove(&mut tx, issuer, secret).await?;
+            proofs.remember(secret, bearer.clone());
+            bearer
+        }
     };
+    let about = match scope {
+        Scope::Global => About::Nothing,
+        Scope::Project => About::Project(subject),
+        Scope::Tenant => About::Tenant(subject),
+    };
+    let now_us = now.as_microsecond();
+    let standing = store::token::standing(&mut tx, &bearer, PROVIDER, about, now_us)
+        .await
+        .map_err(unavailable)?
+        .ok_or("token has expired or was revoked")?;
+    let token: api::Token = wire::decode(&standing.token).map_err(|_| "stored token is damaged")?;
+    let mut rights = Rights::from(&token);
+    if rights.claims_operator() {
+        rights.limit_operator(operator(standing.operator.and_then(rights::tenant_number)));
+    }
+    Ok(Caller {
+        user: token.user.clone(),
+        token: token.uuid.clone(),
+        rights,
+        membership: memberships(scope, standing.role),
+        record: Arc::new(token),
+    })
+}
+
+fn unavailable(error: store::Error) -> String {
+    tracing::error!(%error, "token store failed");
+    "the token store is not available, try again".to_owned()
+}
+
+/// Whom a token names, if one of our keys signed it.
+async fn prove(tx: &mut Tx, issuer: &str, secret: &str) -> Result<Bearer, String> {
     let header = jsonwebtoken::decode_header(secret).map_err(|_| "malformed token".to_owned())?;
     let kid = header.kid.ok_or("token names no signing key")?;
-    let mut tx = db.begin_read().await.map_err(internal)?;
-    let key = store::signing_key::find(&mut tx, &kid)
+    let key = store::signing_key::find(tx, &kid)
         .await
-        .map_err(internal)?
+        .map_err(unavailable)?
         .ok_or("no suitable publickey to validate signature found")?;
     let public =
         DecodingKey::from_ed_pem(key.public_pem.as_bytes()).map_err(|_| "stored key is damaged")?;
@@ -157,22 +185,7 @@ pub async fn authenticate(
             kind => format!("invalid token: {kind:?}"),
         })?
         .claims;
-    let row = store::token::get(&mut tx, &claims.sub, &claims.jti, now.as_microsecond())
-        .await
-        .map_err(internal)?
-        .ok_or("token was revoked")?;
-    let token: api::Token = wire::decode(&row).map_err(|_| "stored token is damaged")?;
-    let mut rights = Rights::from(&token);
-    if rights.claims_operator() {
-        let role = membership(&mut tx, &token.user, Scope::Tenant, PROVIDER).await;
-        rights.limit_operator(operator(role.map_err(internal)?.tenant));
-    }
-    Ok(Caller {
-        user: token.user.clone(),
-        token: token.uuid.clone(),
-        rights,
-        record: Arc::new(token),
-    })
+    Ok(Bearer { owner: claims.sub, token: claims.jti, kid })
 }
 
 /// What the owner of a token is in the subject of a request, now.
@@ -185,37 +198,21 @@ pub async fn membership(
     scope: Scope,
     subject: &str,
 ) -> Result<Membership, store::Error> {
-    Ok(match scope {
+    let role = match scope {
+        Scope::Global => None,
+        Scope::Project => store::project::role(tx, subject, user).await?,
+        Scope::Tenant => store::tenant::role(tx, subject, user).await?,
+    };
+    Ok(memberships(scope, role))
+}
+
+/// The membership that the number of a role means.
+fn memberships(scope: Scope, role: Option<i64>) -> Membership {
+    match scope {
         Scope::Global => Membership::default(),
-        Scope::Project => Membership {
-            project: store::project::role(tx, subject, user)
-                .await?
-                .and_then(rights::project_number),
-            tenant: None,
-        },
-        Scope::Tenant => Membership {
-            project: None,
-            tenant: store::tenant::role(tx, subject, user).await?.and_then(rights::tenant_number),
-        },
-    })
-}
-
-fn generate_key(now: jiff::Timestamp) -> Result<SigningKey> {
-    let document =
-        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok().context("no randomness")?;
-    let pair =
-        Ed25519KeyPair::from_pkcs8(document.as_ref()).ok().context("generated key is unusable")?;
-    let mut spki = SPKI_PREFIX.to_vec();
-    spki.extend_from_slice(pair.public_key().as_ref());
-    Ok(SigningKey {
-        kid: Uuid::now_v7().to_string(),
-        private_pem: pem("PRIVATE KEY", document.as_ref()),
-        public_pem: pem("PUBLIC KEY", &spki),
-        created_at_us: now.as_microsecond(),
-        expires_at_us: now.as_microsecond() + i64::try_from(KEY_LIFE.as_micros())?,
-    })
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+        Scope::Project => {
+            Membership { project: role.and_then(rights::project_number), tenant: None }
+        }
+        Scope::Tenant => Membership { project: None, tenant: role.and_then(rights::tenant_number) },
+    }
 }

@@ -66,7 +66,8 @@ pub async fn ensure_tenant(tx: &mut Tx, login: &str, now: Timestamp) -> Result<(
     };
     let row = Entity::new(login, wire::encode(&tenant)?, now_us);
     if store::tenant::insert_if_absent(tx, &row).await? {
-        store::tenant::MEMBERS.add(tx, &member(login, login, api::TenantRole::Owner, now_us))
+        store::tenant::MEMBERS
+            .add(tx, &member(login, login, api::TenantRole::Owner, now_us))
             .await?;
     }
     Ok(())
@@ -88,7 +89,8 @@ pub async fn ensure_operator(
         Level::Editor => api::TenantRole::Owner,
         Level::Viewer => api::TenantRole::Viewer,
     };
-    store::tenant::MEMBERS.strengthen(tx, &member(PROVIDER, login, role, now.as_microsecond()))
+    store::tenant::MEMBERS
+        .strengthen(tx, &member(PROVIDER, login, role, now.as_microsecond()))
         .await?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use store::prefix::{self, Prefix, range};
 use store::{Entity, Tx};
 use uuid::Uuid;
 
-use crate::rpc::Error;
+use crate::rpc::{Error, Reason};
 use crate::wire;
 
 /// Which address is wanted.
@@ -251,7 +251,8 @@ async fn lowest<'a>(
             return Ok((prefix, family.address(number)));
         }
     }
-    Err(Error::exhausted(format!("no free ips in network {network}")))
+    Err(Error::reason(Reason::NoAddressAvailable, format!("no free ips in network {network}"))
+        .with("network", network))
 }
 
 async fn exactly<'a>(
@@ -338,7 +339,10 @@ async fn any(tx: &mut Tx, space: &str) -> Result<u32, Error> {
     let number = range::take(tx, space)
         .await?
         .and_then(|number| u32::try_from(number).ok())
-        .ok_or_else(|| Error::exhausted(format!("the pool of {space} numbers is exhausted")))?;
+        .ok_or_else(|| {
+            let sentence = format!("the pool of {space} numbers is exhausted");
+            Error::reason(Reason::NoNumberAvailable, sentence).with("pool", space)
+        })?;
     if !range::note(tx, space, i64::from(number)).await? {
         return Err(Error::internal(format!("{space} number {number} was free and taken at once")));
     }

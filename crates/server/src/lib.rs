@@ -6,11 +6,13 @@
 pub mod audit;
 pub mod auth;
 pub mod bootstrap;
+mod idempotency;
 pub mod ipam;
 mod listen;
 pub mod rate;
 mod reach;
 pub mod rpc;
+pub mod vpn;
 pub mod wire;
 mod work;
 
@@ -40,6 +42,10 @@ pub struct Config {
     pub rate: rate::Config,
     /// Proxies in front whose word about the caller's address counts.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// How people log in; none: they do not.
+    pub login: Option<auth::login::Config>,
+    /// Coordination server of the VPN; none: firewalls have none.
+    pub vpn: Option<vpn::Config>,
     /// Certificate and key; none: clear text.
     pub tls: Option<Tls>,
     /// Loopback address at which Prometheus reads metrics; at most once in a process.
@@ -56,6 +62,8 @@ impl Default for Config {
             audit: audit::Config::default(),
             rate: rate::Config::default(),
             trusted_proxies: Vec::new(),
+            login: None,
+            vpn: None,
             tls: None,
             metrics: None,
         }
@@ -79,6 +87,8 @@ pub struct Running {
 pub async fn start(config: Config) -> Result<Running> {
     // what people type wrong is said before anything is done
     let tls = config.tls.as_ref().map(listen::tls).transpose()?;
+    let login = config.login.as_ref().map(|login| auth::login::Login::new(login, &config.issuer));
+    let login = login.transpose()?;
     let db = Db::open(&config.database)
         .await
         .with_context(|| "cannot open the database, check --database")?;
@@ -92,31 +102,30 @@ pub async fn start(config: Config) -> Result<Running> {
         health: rpc::HealthCache::default(),
         db,
         issuer: config.issuer,
+        proofs: auth::Proofs::default(),
         replica: uuid::Uuid::now_v7().to_string(),
         shutdown: daemon::Shutdown::manual(),
         bmc_superuser_password: config.bmc_superuser_password,
+        vpn: config.vpn.map(|vpn| Arc::new(vpn::Vpn::new(vpn))),
     });
     if let Some(address) = config.metrics {
         daemon::metrics::serve(address, app.shutdown.clone()).await?;
         work::measure(&app);
     }
     work::start(&app);
-    let service = rpc::service(&app)?;
-    let mut bound = connectrpc::Server::from_listener(listen::bind(&config.listen).await?);
-    if let Some(tls) = tls {
-        bound = bound.with_tls(tls);
+    let listener = listen::bind(&config.listen).await?;
+    let address = listener.local_addr()?;
+    if let Some(login) = &login {
+        tracing::info!(redirect_uri = login.back(), "people log in at their provider");
     }
-    let address = bound.local_addr()?;
+    let front = listen::Front { service: rpc::service(&app)?, login, app: Arc::clone(&app) };
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let signal = async move {
             // a dropped handle means stop, too
             let _ = stopped.await;
         };
-        bound
-            .serve_with_service_and_shutdown(service, signal)
-            .await
-            .map_err(|e| anyhow::anyhow!("{e}"))
+        listen::serve(listener, tls, front, signal).await
     });
     Ok(Running { address, stop, task, app })
 }

@@ -1,16 +1,34 @@
-//! Connections: where the server listens, TLS, and how soon it notices that a peer has vanished.
+//! Connections: where the server listens, TLS, how soon it notices that a peer has vanished, and which requests are calls and
+//! which are visits of browsers.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use connectrpc::{ConnectRpcBody, ConnectRpcService, PeerAddr};
+use futures::FutureExt as _;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service as _;
+
+use crate::auth::login::{self, Login};
+use crate::rpc::App;
 
 /// A connection that is silent for so long is asked whether it is alive.
 const IDLE: Duration = Duration::from_secs(10);
@@ -18,6 +36,15 @@ const IDLE: Duration = Duration::from_secs(10);
 const PROBE: Duration = Duration::from_secs(5);
 /// Who answers nothing for so long is gone: a machine that lost power leaves the pool within half a minute.
 const GONE: Duration = Duration::from_secs(25);
+
+/// So long a peer may take until it says which protocol it speaks, and for the head of each request of HTTP/1.1.
+const HEAD: Duration = Duration::from_secs(30);
+/// So long TLS may take to begin.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Below this path come browsers, elsewhere calls.
+const BROWSERS: &str = "/auth/";
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Certificate and key of the server.
 #[derive(Clone, Debug)]
@@ -72,6 +99,172 @@ pub(crate) fn tls(files: &Tls) -> Result<Arc<ServerConfig>> {
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Everything that is answered on the one port.
+pub(crate) struct Front {
+    /// The RPCs.
+    pub(crate) service: ConnectRpcService,
+    /// The way in for people, where one is configured.
+    pub(crate) login: Option<Login>,
+    /// What both work with.
+    pub(crate) app: Arc<App>,
+}
+
+/// Answers until `stop`, then lets running requests end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    front: Front,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let front = Arc::new(front);
+    let tls = tls.map(TlsAcceptor::from);
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // no more files may be open: others must end first
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        // small frames of HTTP/2 must not wait for each other
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "small frames may wait");
+        }
+        let (front, tls, watcher) = (Arc::clone(&front), tls.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let served = match tls {
+                Some(tls) => encrypted(&front, &tls, stream, peer, watcher).await,
+                None => clear(&front, stream, peer, watcher).await,
+            };
+            if let Err(error) = served {
+                tracing::debug!(%peer, error = format!("{error:#}"), "a connection ended");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    Ok(())
+}
+
+async fn encrypted(
+    front: &Arc<Front>,
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    watcher: Watcher,
+) -> Result<()> {
+    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await.context("TLS")??;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    connection(front, stream, peer, http2, watcher).await
+}
+
+async fn clear(
+    front: &Arc<Front>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    watcher: Watcher,
+) -> Result<()> {
+    let http2 = tokio::time::timeout(HEAD, speaks_http2(&stream)).await.context("silent")??;
+    connection(front, stream, peer, http2, watcher).await
+}
+
+/// Looks at what came first without taking it. Without TLS nothing else tells the protocol.
+async fn speaks_http2(stream: &TcpStream) -> Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        if first[..length] != PREFACE[..length] {
+            return Ok(false);
+        }
+        if length == 0 || length == PREFACE.len() {
+            return Ok(length > 0);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn connection(
+    front: &Arc<Front>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    http2: bool,
+    watcher: Watcher,
+) -> Result<()> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.http2().timer(TokioTimer::new()).adaptive_window(true);
+    let builder = if http2 { builder.http2_only() } else { builder.http1_only() };
+    let front = Arc::clone(front);
+    let service = hyper::service::service_fn(move |request| {
+        let front = Arc::clone(&front);
+        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    watcher.watch(connection).await.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+impl Front {
+    /// Answers a request; a defect in one costs no other one on the same connection.
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<ConnectRpcBody> {
+        let answering = async {
+            if request.uri().path().starts_with(BROWSERS) {
+                return self.visit(&request, peer).await;
+            }
+            request.extensions_mut().insert(PeerAddr(peer));
+            match self.service.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!("answering a request has panicked");
+            let body = r#"{"code":"internal","message":"the server failed, its log says why"}"#;
+            let mut response = Response::new(ConnectRpcBody::Full(Full::from(body)));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let json = header::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        })
+    }
+
+    async fn visit(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<ConnectRpcBody> {
+        if request.method() != Method::GET {
+            let mut response = Response::new(ConnectRpcBody::Full(Full::default()));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            return response;
+        }
+        let values = |name: header::HeaderName| {
+            request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+        };
+        let forwarded = values(header::HeaderName::from_static("x-forwarded-for"));
+        let visit = login::Visit {
+            path: request.uri().path(),
+            query: request.uri().query().unwrap_or_default(),
+            cookie: login::cookie(values(header::COOKIE)),
+            source: crate::rpc::source_of(Some(peer.ip()), forwarded, &self.app.trusted_proxies),
+        };
+        let page = login::answer(&self.app, self.login.as_ref(), &visit).await;
+        page.response().map(|body| ConnectRpcBody::Full(Full::new(body)))
+    }
 }
 
 #[cfg(test)]

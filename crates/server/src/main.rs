@@ -8,6 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::api;
 
+// docs/performance.md
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The control plane of the bare-metal cloud.
 #[derive(Parser)]
 #[command(name = "metal-server", version)]
@@ -23,6 +27,9 @@ enum Command {
     /// Manage tokens straight in the database, for the first login.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Manage the keys that sign tokens, straight in the database.
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 #[derive(Args)]
@@ -61,14 +68,96 @@ struct Serve {
     /// Loopback address for metrics of Prometheus, for instance 127.0.0.1:9091; none without it.
     #[arg(long, env = "METAL_METRICS_LISTEN", value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
+    /// URL of a headscale, which coordinates the VPN of machines; without it there is none.
+    #[arg(long, env = "METAL_HEADSCALE_URL", value_name = "URL")]
+    headscale_url: Option<String>,
+    /// File with the API key of the headscale; else the variable METAL_HEADSCALE_API_KEY.
+    #[arg(long, env = "METAL_HEADSCALE_API_KEY_FILE", requires = "headscale_url", value_name = "FILE")]
+    headscale_api_key_file: Option<PathBuf>,
+    /// URL of the headscale as machines reach it; otherwise the same.
+    #[arg(long, env = "METAL_HEADSCALE_CONTROL_PLANE_URL", requires = "headscale_url", value_name = "URL")]
+    headscale_control_plane_url: Option<String>,
+    #[command(flatten)]
+    login: Login,
     #[command(flatten)]
     common: Common,
+}
+
+/// How people log in (docs/login.md). The client secret is in METAL_OIDC_CLIENT_SECRET or in a file.
+#[derive(Args)]
+#[command(next_help_heading = "Login of people")]
+struct Login {
+    /// Discovery document of the OpenID provider: https://…/.well-known/openid-configuration. Without it nobody logs in.
+    #[arg(long, env = "METAL_OIDC_DISCOVERY_URL", requires = "oidc_client_id", value_name = "URL")]
+    oidc_discovery_url: Option<String>,
+    /// Name of this server at the provider.
+    #[arg(long, env = "METAL_OIDC_CLIENT_ID", requires = "oidc_discovery_url", value_name = "ID")]
+    oidc_client_id: Option<String>,
+    /// File with the secret of this server at the provider, read at each login; else the variable METAL_OIDC_CLIENT_SECRET.
+    #[arg(long, env = "METAL_OIDC_CLIENT_SECRET_FILE", value_name = "FILE")]
+    oidc_client_secret_file: Option<PathBuf>,
+    /// Where browsers go that log out; otherwise what the provider says.
+    #[arg(long, env = "METAL_OIDC_END_SESSION_URL", value_name = "URL")]
+    oidc_end_session_url: Option<String>,
+    /// Claim that tells people apart.
+    #[arg(long, env = "METAL_OIDC_UNIQUE_USER_KEY", value_name = "CLAIM", default_value = "email")]
+    oidc_unique_user_key: String,
+    /// PEM file with the authorities that vouch for the provider, instead of the public ones.
+    #[arg(long, env = "METAL_OIDC_CA_CERT", value_name = "FILE")]
+    oidc_ca_cert: Option<PathBuf>,
+    /// Where else tokens may be sent than to loopback addresses: an origin or an address with its path; may be repeated.
+    #[arg(
+        long = "redirect-url",
+        env = "METAL_REDIRECT_URLS",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    redirect_urls: Vec<String>,
+    /// The web console, to which people go after a login that names no other target.
+    #[arg(long, env = "METAL_FRONT_END_URL", value_name = "URL")]
+    front_end_url: Option<String>,
+}
+
+impl Login {
+    fn config(self) -> Option<server::auth::login::Config> {
+        use server::auth::login::{Config, Secret};
+        let client_secret = match self.oidc_client_secret_file {
+            Some(file) => Some(Secret::File(file)),
+            None => std::env::var("METAL_OIDC_CLIENT_SECRET").ok().map(Secret::Text),
+        };
+        let (discovery_url, client_id) = self.oidc_discovery_url.zip(self.oidc_client_id)?;
+        Some(Config {
+            discovery_url,
+            client_id,
+            client_secret,
+            end_session_url: self.oidc_end_session_url,
+            unique_user_key: self.oidc_unique_user_key,
+            redirect_urls: self.redirect_urls,
+            front_end_url: self.front_end_url,
+            ca_cert: self.oidc_ca_cert,
+        })
+    }
 }
 
 #[derive(Subcommand)]
 enum TokenCommand {
     /// Print a new token.
     Create(CreateToken),
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a new key that signs tokens from now on, on all replicas.
+    Rotate(RotateKey),
+}
+
+#[derive(Args)]
+struct RotateKey {
+    #[command(flatten)]
+    common: Common,
+    /// Forget all older keys: whoever has a token that one of them signed must log in again.
+    #[arg(long)]
+    revoke: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -126,12 +215,15 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::Token(TokenCommand::Create(args)) => create_token(args).await,
+        Command::Key(KeyCommand::Rotate(args)) => rotate_key(args).await,
     }
 }
 
 async fn serve(args: Serve) -> Result<()> {
     daemon::telemetry::init("metal-server");
+    let vpn = vpn(&args)?;
     let config = server::Config {
+        vpn,
         listen: args.listen,
         database: args.common.database,
         issuer: args.common.url,
@@ -144,6 +236,7 @@ async fn serve(args: Serve) -> Result<()> {
             address_per_minute: args.max_unauthenticated_requests_per_minute,
         },
         trusted_proxies: args.trusted_proxies,
+        login: args.login.config(),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| server::Tls { cert, key }),
         metrics: args.metrics_listen,
     };
@@ -158,6 +251,34 @@ async fn serve(args: Serve) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(5), running.stop())
         .await
         .context("calls were still running")?
+}
+
+async fn rotate_key(args: RotateKey) -> Result<()> {
+    let db = store::Db::open(&args.common.database)
+        .await
+        .context("cannot open the database, check --database")?;
+    let mut tx = db.begin_write().await?;
+    let (kid, revoked) =
+        server::auth::key::rotate(&mut tx, jiff::Timestamp::now(), args.revoke).await?;
+    tx.commit().await?;
+    println!("key {kid} signs from now on, {revoked} older ones were revoked");
+    Ok(())
+}
+
+/// The coordination server that was named.
+fn vpn(args: &Serve) -> Result<Option<server::vpn::Config>> {
+    use server::vpn::{ApiKey, Config};
+    let Some(url) = &args.headscale_url else { return Ok(None) };
+    let key = std::env::var("METAL_HEADSCALE_API_KEY").ok();
+    let key = args.headscale_api_key_file.clone().map(ApiKey::File).or(key.map(ApiKey::Value));
+    Ok(Some(Config {
+        api_url: url.clone(),
+        control_plane_url: args.headscale_control_plane_url.as_ref().unwrap_or(url).clone(),
+        api_key: key.context(
+            "headscale needs an API key: make one with `headscale apikeys create` and name its file with --headscale-api-key-file",
+        )?,
+        poll: Duration::from_secs(30),
+    }))
 }
 
 async fn create_token(args: CreateToken) -> Result<()> {

@@ -44,12 +44,15 @@ use store::Db;
 
 pub use call::Call;
 pub(crate) use call::service;
-pub use error::Error;
+pub use error::{Error, Reason};
+pub(crate) use gate::source_of;
 pub use health::Cache as HealthCache;
+pub(crate) use machine::record as machine_record;
 pub(crate) use machine::release::work as release_next;
 
 use crate::audit::Audit;
 use crate::rate::Limiter;
+use crate::vpn::Vpn;
 
 /// What every handler may use.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct App {
     pub db: Db,
     /// Issuer and audience of tokens: the public URL of the server.
     pub issuer: String,
+    /// Tokens whose signature was found good.
+    pub proofs: crate::auth::Proofs,
     /// Which replica this is.
     pub replica: String,
     /// Ends streams and loops.
@@ -70,6 +75,8 @@ pub struct App {
     pub rate: Arc<Limiter>,
     /// Proxies in front whose word about the caller's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Coordination server of the VPN, if there is one.
+    pub vpn: Option<Arc<Vpn>>,
     /// The last answer about health.
     pub health: health::Cache,
 }

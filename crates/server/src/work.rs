@@ -47,6 +47,7 @@ pub(crate) fn start(app: &Arc<App>) {
     spawn(RENEW, Work::Renew);
     spawn(JUDGE, Work::Judge);
     spawn(SWEEP, Work::Sweep);
+    tokio::spawn(crate::vpn::sync::run(Arc::clone(app)));
     let app = Arc::clone(app);
     tokio::spawn(async move { releases(&app).await });
 }
@@ -109,6 +110,8 @@ impl Work {
                     tracing::warn!(jobs = late, "ran out of time");
                 }
                 store::token::delete_expired(&mut tx, now_us).await?;
+                store::signing_key::delete_expired(&mut tx, now_us).await?;
+                store::idempotency::sweep(&mut tx, now_us).await?;
             }
         }
         Ok(tx.commit().await?)

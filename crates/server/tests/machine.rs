@@ -9,10 +9,14 @@ mod world;
 mod allocation;
 #[path = "machine/boot.rs"]
 mod boot;
+#[path = "machine/defect.rs"]
+mod defect;
 #[path = "machine/hall.rs"]
 mod hall;
 #[path = "machine/operation.rs"]
 mod operation;
+#[path = "machine/race.rs"]
+mod race;
 #[path = "machine/reservation.rs"]
 mod reservation;
 #[path = "machine/switch.rs"]

@@ -5,6 +5,10 @@ mod postgres;
 
 #[path = "tenancy/invite.rs"]
 mod invite;
+#[path = "tenancy/jwt.rs"]
+mod jwt;
+#[path = "tenancy/key.rs"]
+mod key;
 #[path = "tenancy/matrix.rs"]
 mod matrix;
 #[path = "tenancy/project.rs"]

@@ -2,21 +2,32 @@
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Sqlite,
+    SqliteConnection, SqlitePool, Transaction,
+};
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::nudge::{Nudges, Watcher};
+use crate::readers::{Reader, Readers};
 
 /// Channel of PostgreSQL on which replicas nudge each other.
 const CHANNEL: &str = "metal";
+/// Connections that may write, and those that only read.
+const WRITERS: u32 = 16;
+const READERS: usize = 8;
+/// A connection of a pool that was idle for so long is asked whether it is alive before it is used.
+const IDLE: Duration = Duration::from_secs(1);
+/// So long everybody waits for a connection.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A database that has been opened and migrated; cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,27 +39,45 @@ pub struct Db {
 #[derive(Clone, Debug)]
 enum Engine {
     /// One writer, because SQLite has one; readers do not wait for it (WAL).
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Sqlite { writer: SqlitePool, readers: Arc<Readers<SqliteConnection>> },
     Postgres {
         pool: PgPool,
+        readers: Arc<Readers<PgConnection>>,
         /// Keys that other replicas are to hear of.
         news: mpsc::UnboundedSender<Vec<String>>,
     },
 }
 
-/// A transaction; what is not committed is rolled back when it is dropped.
+/// A transaction; what is not committed is rolled back when it is dropped. One that only reads is a connection: each statement
+/// sees what was committed before it.
 #[derive(Debug)]
 pub struct Tx {
     inner: Inner,
     nudges: Arc<Nudges>,
     /// Keys to nudge once this is committed.
     changed: Vec<String>,
+    /// Where it waits instead of being committed.
+    hold: Option<Hold>,
+}
+
+/// Takes a transaction whose work is done, for somebody who has to add something before it is committed.
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<Mutex<Option<Box<Tx>>>>);
+
+impl Hold {
+    /// The transaction that waits.
+    #[must_use]
+    pub fn take(&self) -> Option<Tx> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|tx| *tx)
+    }
 }
 
 #[derive(Debug)]
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>, mpsc::UnboundedSender<Vec<String>>),
+    ReadSqlite(Reader<SqliteConnection>),
+    ReadPostgres(Reader<PgConnection>),
 }
 
 /// A parameter of a statement.
@@ -195,23 +224,45 @@ impl Db {
     pub async fn open(url: &str) -> Result<Self, Error> {
         let nudges = Arc::new(Nudges::default());
         let engine = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let pool =
-                PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10));
-            let pool = pool.connect(url).await?;
+            let options = PgConnectOptions::from_str(url)?;
+            let pool = PgPoolOptions::new()
+                .max_connections(WRITERS)
+                .acquire_timeout(PATIENCE)
+                // who waits is told when it lasts too long; a line for each would only make it worse
+                .acquire_slow_threshold(PATIENCE)
+                // a trip for each transaction, only for those after a pause
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > IDLE {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                });
+            let pool = pool.connect_with(options.clone()).await?;
+            let readers =
+                Readers::new(options.options([("default_transaction_read_only", "on")]), READERS);
             listen(pool.clone(), Arc::clone(&nudges)).await?;
             let (news, heard) = mpsc::unbounded_channel();
             tokio::spawn(tell(pool.clone(), heard));
-            Engine::Postgres { pool, news }
+            Engine::Postgres { pool, readers, news }
         } else if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)?
                 .create_if_missing(true)
                 .foreign_keys(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(10));
-            let writer =
-                SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-            let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+                .busy_timeout(PATIENCE);
+            let writer = SqlitePoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(PATIENCE)
+                .acquire_slow_threshold(PATIENCE)
+                // a file does not go away
+                .test_before_acquire(false)
+                .connect_with(options.clone())
+                .await?;
+            let readers = Readers::new(options.pragma("query_only", "ON"), READERS / 2);
             Engine::Sqlite { writer, readers }
         } else {
             return Err(Error::Database(
@@ -232,27 +283,27 @@ impl Db {
             Engine::Sqlite { writer, .. } => {
                 Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Engine::Postgres { pool, news } => Inner::Postgres(pool.begin().await?, news.clone()),
+            Engine::Postgres { pool, news, .. } => {
+                Inner::Postgres(pool.begin().await?, news.clone())
+            }
         }))
     }
 
-    /// Begins a transaction that only reads.
+    /// Takes a connection that only reads; each statement sees what was committed before it.
     ///
     /// # Errors
     /// The database does not answer in time.
     pub async fn begin_read(&self) -> Result<Tx, Error> {
         Ok(self.tx(match &self.engine {
-            Engine::Sqlite { readers, .. } => Inner::Sqlite(readers.begin().await?),
-            Engine::Postgres { pool, news } => {
-                Inner::Postgres(pool.begin_with("BEGIN READ ONLY").await?, news.clone())
-            }
+            Engine::Sqlite { readers, .. } => Inner::ReadSqlite(readers.take().await?),
+            Engine::Postgres { readers, .. } => Inner::ReadPostgres(readers.take().await?),
         }))
     }
 }
 
 impl Db {
     fn tx(&self, inner: Inner) -> Tx {
-        Tx { inner, nudges: Arc::clone(&self.nudges), changed: Vec::new() }
+        Tx { inner, nudges: Arc::clone(&self.nudges), changed: Vec::new(), hold: None }
     }
 
     /// Wakes when somebody, on any replica, commits a transaction that nudged `key`. A hint, not a fact: read again after
@@ -325,6 +376,10 @@ impl Tx {
     /// # Errors
     /// Nothing was written then.
     pub async fn commit(mut self) -> Result<(), Error> {
+        if let Some(Hold(place)) = self.hold.take() {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(self));
+            return Ok(());
+        }
         self.changed.sort();
         self.changed.dedup();
         let changed = std::mem::take(&mut self.changed);
@@ -337,6 +392,7 @@ impl Tx {
                 tx.commit().await?;
                 Some(news)
             }
+            Inner::ReadSqlite(_) | Inner::ReadPostgres(_) => None,
         };
         changed.iter().for_each(|key| self.nudges.nudge(key));
         if let Some(news) = news.filter(|_| !changed.is_empty()) {
@@ -346,26 +402,43 @@ impl Tx {
         Ok(())
     }
 
+    /// From now on [`Self::commit`] lets the transaction wait in `place`, from where it is taken and committed.
+    pub fn wait_in(&mut self, place: &Hold) {
+        self.hold = Some(place.clone());
+    }
+
     /// Wakes who watches `key` once this transaction is committed.
     pub fn nudge(&mut self, key: impl Into<String>) {
         self.changed.push(key.into());
     }
 
+    /// Words that only PostgreSQL needs: SQLite has one writer.
+    fn on_postgres(&self, words: &'static str) -> &'static str {
+        match self.inner {
+            Inner::Sqlite(_) | Inner::ReadSqlite(_) => "",
+            Inner::Postgres(..) | Inner::ReadPostgres(_) => words,
+        }
+    }
+
     /// What a `SELECT` ends with so that the rows stay as they are until the transaction ends.
     /// SQLite needs nothing: it has one writer.
     pub(crate) fn for_update(&self) -> &'static str {
-        match self.inner {
-            Inner::Sqlite(_) => "",
-            Inner::Postgres(..) => " FOR UPDATE",
-        }
+        self.on_postgres(" FOR UPDATE")
+    }
+
+    /// As [`Self::for_update`], but others may keep the rows, too: nobody removes them until the transaction ends.
+    pub(crate) fn keep(&self) -> &'static str {
+        self.on_postgres(" FOR KEY SHARE")
+    }
+
+    /// As [`Self::for_update`], but rows that somebody else changes are left out, those that are only kept are not.
+    pub(crate) fn seize(&self) -> &'static str {
+        self.on_postgres(" FOR NO KEY UPDATE SKIP LOCKED")
     }
 
     /// As [`Self::for_update`], but rows that somebody else holds are left out.
     pub(crate) fn skip_locked(&self) -> &'static str {
-        match self.inner {
-            Inner::Sqlite(_) => "",
-            Inner::Postgres(..) => " FOR UPDATE SKIP LOCKED",
-        }
+        self.on_postgres(" FOR UPDATE SKIP LOCKED")
     }
 
     /// Runs a statement and returns how many rows it touched.
@@ -381,6 +454,14 @@ impl Tx {
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
             Inner::Postgres(tx, _) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
+            Inner::ReadSqlite(reader) => reader
+                .ask(async |c| bound!(sql, values).execute(c).await)
+                .await?
+                .rows_affected(),
+            Inner::ReadPostgres(reader) => reader
+                .ask(async |c| bound!(sql, values).execute(c).await)
+                .await?
+                .rows_affected(),
         })
     }
 
@@ -407,6 +488,18 @@ impl Tx {
                 .into_iter()
                 .map(Row::Postgres)
                 .collect(),
+            Inner::ReadSqlite(reader) => reader
+                .ask(async |c| bound!(sql, values).fetch_all(c).await)
+                .await?
+                .into_iter()
+                .map(Row::Sqlite)
+                .collect(),
+            Inner::ReadPostgres(reader) => reader
+                .ask(async |c| bound!(sql, values).fetch_all(c).await)
+                .await?
+                .into_iter()
+                .map(Row::Postgres)
+                .collect(),
         })
     }
 
@@ -428,12 +521,21 @@ impl Tx {
     /// # Errors
     /// The database failed.
     pub(crate) async fn lock(&mut self, number: i64) -> Result<(), Error> {
-        if matches!(self.inner, Inner::Postgres(..)) {
-            self.fetch_all(
-                "SELECT 1::bigint FROM (SELECT pg_advisory_xact_lock($1)) AS held",
-                &[number.into()],
-            )
-            .await?;
+        self.advise("pg_advisory_xact_lock", number).await
+    }
+
+    /// As [`Self::lock`], but those who do this do not wait for each other.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) async fn lock_shared(&mut self, number: i64) -> Result<(), Error> {
+        self.advise("pg_advisory_xact_lock_shared", number).await
+    }
+
+    async fn advise(&mut self, function: &str, number: i64) -> Result<(), Error> {
+        if matches!(self.inner, Inner::Postgres(..) | Inner::ReadPostgres(_)) {
+            let sql = format!("SELECT 1::bigint FROM (SELECT {function}($1)) AS held");
+            self.fetch_all(sql, &[number.into()]).await?;
         }
         Ok(())
     }

@@ -72,17 +72,6 @@ pub async fn all(tx: &mut Tx) -> Result<Vec<Events>, Error> {
     tx.fetch_all(sql, &[]).await?.iter().map(from_row).collect()
 }
 
-/// The events of the machines of a project, sorted by machine.
-///
-/// # Errors
-/// The database failed.
-pub async fn of_project(tx: &mut Tx, project: &str) -> Result<Vec<Events>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM machine_event WHERE machine IN (SELECT id FROM machine WHERE project = $1) ORDER BY machine"
-    );
-    tx.fetch_all(sql, &[project.into()]).await?.iter().map(from_row).collect()
-}
-
 /// Stores the events of a machine.
 ///
 /// # Errors

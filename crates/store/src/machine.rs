@@ -1,6 +1,7 @@
 //! Machines, and the narrow tables beside them that change without the machine changing.
 
-use crate::db::Tx;
+use crate::db::{Row, Tx, Value};
+use crate::event::Events;
 use crate::{Entity, Error, Table, entity_table};
 
 /// Columns: `partition`, `rack`, `size` (empty when not known), `project` and `allocation` (absent when free), `state` (the
@@ -42,6 +43,137 @@ pub async fn of_project(
     size: &str,
 ) -> Result<Vec<Entity>, Error> {
     TABLE.select().eq("project", project).eq("partition", partition).eq("size", size).all(tx).await
+}
+
+/// A machine with what the narrow tables know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The machine.
+    pub row: Entity,
+    /// What happened to it.
+    pub events: Option<Events>,
+    /// What is known of its BMC.
+    pub bmc: Option<Bmc>,
+    /// Whether its installer waits for an allocation.
+    pub waits: bool,
+    /// Id of the partition.
+    pub partition: String,
+    /// Id of the size.
+    pub size: String,
+}
+
+/// Which machines are wanted; what is absent does not matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter<'a> {
+    /// Id in lower case.
+    pub id: Option<&'a str>,
+    /// Id of the partition.
+    pub partition: Option<&'a str>,
+    /// Rack.
+    pub rack: Option<&'a str>,
+    /// Id of the size.
+    pub size: Option<&'a str>,
+    /// Id of the project.
+    pub project: Option<&'a str>,
+}
+
+const WHOLE: &str =
+    "m.id, m.body, m.generation, m.created_at, m.updated_at, e.body, e.last_event_at, e.liveliness,
+    e.crash_loop, e.failed_reclaim, b.address, b.body, b.updated_at, w.stream, m.partition, m.size";
+const BESIDE: &str = "machine m LEFT JOIN machine_event e ON e.machine = m.id
+    LEFT JOIN machine_bmc b ON b.machine = m.id LEFT JOIN waiting w ON w.machine = m.id";
+
+fn whole_from(row: &Row) -> Result<Whole, Error> {
+    let machine = crate::table::from_row(row)?;
+    let events = match row.opt_text(5)? {
+        Some(body) => Some(Events {
+            machine: machine.id.clone(),
+            body,
+            last_event_at_us: row.int(6)?,
+            liveliness: row.int(7)?,
+            crash_loop: row.bool(8)?,
+            failed_reclaim: row.bool(9)?,
+        }),
+        None => None,
+    };
+    let bmc = match row.opt_text(10)? {
+        Some(address) => Some(Bmc {
+            machine: machine.id.clone(),
+            address,
+            body: row.text(11)?,
+            updated_at_us: row.int(12)?,
+        }),
+        None => None,
+    };
+    Ok(Whole {
+        row: machine,
+        events,
+        bmc,
+        waits: row.opt_text(13)?.is_some(),
+        partition: row.text(14)?,
+        size: row.text(15)?,
+    })
+}
+
+/// Machines with what the narrow tables know of them, ordered by id.
+///
+/// # Errors
+/// The database failed.
+pub async fn wholes(tx: &mut Tx, filter: Filter<'_>) -> Result<Vec<Whole>, Error> {
+    let mut values: Vec<Value> = Vec::new();
+    let mut terms = Vec::new();
+    for (column, wanted) in [
+        ("id", filter.id),
+        ("partition", filter.partition),
+        ("rack", filter.rack),
+        ("size", filter.size),
+        ("project", filter.project),
+    ] {
+        if let Some(wanted) = wanted {
+            values.push(wanted.into());
+            terms.push(format!("m.{column} = ${}", values.len()));
+        }
+    }
+    let terms = match terms.as_slice() {
+        [] => String::new(),
+        terms => format!(" WHERE {}", terms.join(" AND ")),
+    };
+    let sql = format!("SELECT {WHOLE} FROM {BESIDE}{terms}");
+    let rows = tx.fetch_all(sql, &values).await?;
+    let mut found = rows.iter().map(whole_from).collect::<Result<Vec<_>, _>>()?;
+    // PostgreSQL would sort the bodies as well, on disk
+    found.sort_unstable_by(|a, b| a.row.id.cmp(&b.row.id));
+    Ok(found)
+}
+
+/// A machine with what the narrow tables know of it, its partition and its size, in one question.
+///
+/// # Errors
+/// The database failed.
+pub async fn whole(
+    tx: &mut Tx,
+    id: &str,
+) -> Result<Option<(Whole, Option<Entity>, Option<Entity>)>, Error> {
+    const OF: fn(&str) -> String =
+        |of| format!("{of}.id, {of}.body, {of}.generation, {of}.created_at, {of}.updated_at");
+    let sql = format!(
+        "SELECT {WHOLE}, {}, {} FROM {BESIDE} LEFT JOIN partition p ON p.id = m.partition
+         LEFT JOIN size s ON s.id = m.size WHERE m.id = $1",
+        OF("p"),
+        OF("s")
+    );
+    let Some(row) = tx.fetch_optional(sql, &[id.into()]).await? else { return Ok(None) };
+    let entity = |first: usize| match row.opt_text(first)? {
+        Some(id) => Ok::<_, Error>(Some(Entity {
+            id,
+            body: row.text(first + 1)?,
+            generation: row.int(first + 2)?,
+            created_at_us: row.int(first + 3)?,
+            updated_at_us: row.int(first + 4)?,
+        })),
+        None => Ok(None),
+    };
+    Ok(Some((whole_from(&row)?, entity(16)?, entity(21)?)))
 }
 
 /// Ids, partitions, sizes and states of all machines: what capacity is counted from.

@@ -28,7 +28,7 @@ const STEPS: &[&[&[&str]]] = &[&[
     crate::component::SCHEMA,
     crate::audit::SCHEMA,
     crate::rate::SCHEMA,
-]];
+], &[crate::login::SCHEMA], &[crate::idempotency::SCHEMA, crate::vpn::SCHEMA]];
 
 /// Any number that nothing else locks.
 const LOCK: i64 = 7_243_001;

@@ -23,24 +23,25 @@ pub(crate) const SCHEMA: &[&str] = &[
     "CREATE INDEX project_member_member ON project_member (member)",
 ];
 
+/// A question for the role of a user in a project, with the words of a statement that stand for both.
+pub(crate) fn role_of(project: &str, user: &str) -> String {
+    format!(
+        "SELECT min(role) FROM (
+            SELECT role FROM project_member WHERE project = {project} AND member = {user}
+            UNION ALL
+            SELECT tenant_member.role FROM tenant_member
+            JOIN project ON project.tenant = tenant_member.tenant
+            WHERE project.id = {project} AND tenant_member.member = {user} AND tenant_member.role <= 3) AS roles"
+    )
+}
+
 /// Role of a user in a project: the stronger of their own and the one that they have in the project's tenant, where
 /// guests have none.
 ///
 /// # Errors
 /// The database failed.
 pub async fn role(tx: &mut Tx, project: &str, user: &str) -> Result<Option<i64>, Error> {
-    let row = tx
-        .fetch_optional(
-            "SELECT min(role) FROM (
-                SELECT role FROM project_member WHERE project = $1 AND member = $2
-                UNION ALL
-                SELECT tenant_member.role FROM tenant_member
-                JOIN project ON project.tenant = tenant_member.tenant
-                WHERE project.id = $1 AND tenant_member.member = $2 AND tenant_member.role <= 3) AS roles",
-            &[project.into(), user.into()],
-        )
-        .await?;
-    match row {
+    match tx.fetch_optional(role_of("$1", "$2"), &[project.into(), user.into()]).await? {
         Some(row) => row.opt_int(0),
         None => Ok(None),
     }

@@ -29,15 +29,15 @@ pub struct SigningKey {
 /// Any number that nothing else locks.
 const LOCK: i64 = 7_243_002;
 
-/// The key to sign with now.
+/// The newest key that is known at least until a time: what is signed with it now ends before that.
 ///
 /// # Errors
 /// The database failed.
-pub async fn current(tx: &mut Tx, now_us: i64) -> Result<Option<SigningKey>, Error> {
+pub async fn current(tx: &mut Tx, until_us: i64) -> Result<Option<SigningKey>, Error> {
     tx.fetch_optional(
         "SELECT kid, private_pem, public_pem, created_at, expires_at FROM signing_key
          WHERE expires_at > $1 ORDER BY created_at DESC, kid LIMIT 1",
-        &[now_us.into()],
+        &[until_us.into()],
     )
     .await?
     .as_ref()
@@ -52,12 +52,21 @@ pub async fn current(tx: &mut Tx, now_us: i64) -> Result<Option<SigningKey>, Err
 pub async fn insert_if_absent(
     tx: &mut Tx,
     key: &SigningKey,
-    now_us: i64,
+    until_us: i64,
 ) -> Result<SigningKey, Error> {
     tx.lock(LOCK).await?;
-    if let Some(key) = current(tx, now_us).await? {
+    if let Some(key) = current(tx, until_us).await? {
         return Ok(key);
     }
+    insert(tx, key).await?;
+    Ok(key.clone())
+}
+
+/// Stores a key.
+///
+/// # Errors
+/// [`Error::Unique`] when it exists.
+pub async fn insert(tx: &mut Tx, key: &SigningKey) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO signing_key (kid, private_pem, public_pem, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)",
         &[
@@ -69,7 +78,23 @@ pub async fn insert_if_absent(
         ],
     )
     .await?;
-    Ok(key.clone())
+    Ok(())
+}
+
+/// Forgets all other keys; what they signed is worth nothing from then on. Returns how many they were.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_all_but(tx: &mut Tx, kid: &str) -> Result<u64, Error> {
+    tx.execute("DELETE FROM signing_key WHERE kid <> $1", &[kid.into()]).await
+}
+
+/// Forgets keys by which nothing valid can be signed any more.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_expired(tx: &mut Tx, now_us: i64) -> Result<u64, Error> {
+    tx.execute("DELETE FROM signing_key WHERE expires_at <= $1", &[now_us.into()]).await
 }
 
 /// The key that a token names.

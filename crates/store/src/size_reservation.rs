@@ -1,5 +1,7 @@
 //! Machines of a size that are kept free for a project.
 
+use std::collections::BTreeSet;
+
 use crate::db::{Tx, Value};
 use crate::{Entity, Error, Table, entity_table};
 
@@ -80,8 +82,31 @@ pub async fn of(tx: &mut Tx, partition: &str, size: &str) -> Result<Vec<Reserved
     .collect()
 }
 
-/// Numbers that nothing else locks begin here; each partition and size has one of 2^32.
-const LOCK: i64 = 7_243_000_i64 << 32;
+/// Numbers that nothing else locks begin at each of the two; every partition and size has one of 2^32.
+const COUNT: i64 = 7_243_000_i64 << 32;
+const CHANGE: i64 = 7_243_001_i64 << 32;
+
+/// Holds off everybody who makes or enlarges a reservation of the size in the partition, until the transaction ends: what is
+/// taken by who knew of no reservation is counted by who makes one.
+///
+/// # Errors
+/// The database failed.
+pub async fn keep(tx: &mut Tx, partition: &str, size: &str) -> Result<(), Error> {
+    tx.lock_shared(CHANGE | number(partition, size)).await
+}
+
+/// Holds off everybody who takes a machine of the size in one of the partitions, until the transaction ends.
+///
+/// # Errors
+/// The database failed.
+pub async fn change(tx: &mut Tx, partitions: &[String], size: &str) -> Result<(), Error> {
+    // in one order, so that two who change the same do not wait for each other
+    let numbers: BTreeSet<_> = partitions.iter().map(|id| number(id, size)).collect();
+    for number in numbers {
+        tx.lock(CHANGE | number).await?;
+    }
+    Ok(())
+}
 
 /// Holds off everybody else who counts the free machines of a size in a partition, until the transaction ends: two who count
 /// at the same time could otherwise both take the last one that is not reserved.
@@ -89,11 +114,15 @@ const LOCK: i64 = 7_243_000_i64 << 32;
 /// # Errors
 /// The database failed.
 pub async fn lock(tx: &mut Tx, partition: &str, size: &str) -> Result<(), Error> {
-    // FNV-1a; two pairs with the same number only wait for each other
+    tx.lock(COUNT | number(partition, size)).await
+}
+
+/// FNV-1a; two pairs with the same number only wait for each other.
+fn number(partition: &str, size: &str) -> i64 {
     let hash = partition
         .bytes()
         .chain([0])
         .chain(size.bytes())
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    tx.lock(LOCK | i64::from(hash)).await
+    i64::from(hash)
 }

@@ -78,6 +78,31 @@ impl Table {
     /// # Errors
     /// [`Error::Unique`] when the id or another unique column exists, [`Error::ForeignKey`] when something referred to does not.
     pub async fn insert(&self, tx: &mut Tx, row: &Entity, columns: &[Value]) -> Result<(), Error> {
+        self.insert_or(tx, row, columns, "").await?;
+        Ok(())
+    }
+
+    /// As [`Self::insert`] unless there is a row with this id already; whether it did. Who makes the same row at the same time is
+    /// waited for.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub async fn insert_if_absent(
+        &self,
+        tx: &mut Tx,
+        row: &Entity,
+        columns: &[Value],
+    ) -> Result<bool, Error> {
+        Ok(self.insert_or(tx, row, columns, " ON CONFLICT (id) DO NOTHING").await? == 1)
+    }
+
+    async fn insert_or(
+        &self,
+        tx: &mut Tx,
+        row: &Entity,
+        columns: &[Value],
+        otherwise: &str,
+    ) -> Result<u64, Error> {
         assert_eq!(columns.len(), self.columns.len(), "{}", self.name);
         let mut names = COMMON.to_owned();
         let mut holes = "$1, $2, $3, $4, $5".to_owned();
@@ -94,9 +119,8 @@ impl Table {
             row.updated_at_us.into(),
         ];
         values.extend_from_slice(columns);
-        let sql = format!("INSERT INTO {} ({names}) VALUES ({holes})", self.name);
-        tx.execute(sql, &values).await?;
-        Ok(())
+        let sql = format!("INSERT INTO {} ({names}) VALUES ({holes}){otherwise}", self.name);
+        tx.execute(sql, &values).await
     }
 
     /// The row with this id.
@@ -113,6 +137,23 @@ impl Table {
     /// The database failed.
     pub async fn get_for_update(&self, tx: &mut Tx, id: &str) -> Result<Option<Entity>, Error> {
         self.select().eq("id", id).for_update().one(tx).await
+    }
+
+    /// The row with this id, which nobody removes until the transaction ends; others may change it. For what a row that is made
+    /// in this transaction refers to without a foreign key.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn keep(&self, tx: &mut Tx, id: &str) -> Result<Option<Entity>, Error> {
+        self.select().eq("id", id).lock(Lock::Keep).one(tx).await
+    }
+
+    /// As [`Self::get_for_update`]; none also when somebody else holds it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn seize(&self, tx: &mut Tx, id: &str) -> Result<Option<Entity>, Error> {
+        self.select().eq("id", id).lock(Lock::Seize).one(tx).await
     }
 
     /// Replaces the row `old` by `new` and sets all `columns`; false when somebody changed it meanwhile.
@@ -167,6 +208,8 @@ enum Lock {
     None,
     Update,
     SkipLocked,
+    Keep,
+    Seize,
 }
 
 impl Select {
@@ -198,11 +241,15 @@ impl Select {
         self
     }
 
+    fn lock(mut self, lock: Lock) -> Self {
+        self.lock = lock;
+        self
+    }
+
     /// The rows found stay as they are until the transaction ends.
     #[must_use]
-    pub fn for_update(mut self) -> Self {
-        self.lock = Lock::Update;
-        self
+    pub fn for_update(self) -> Self {
+        self.lock(Lock::Update)
     }
 
     /// As [`Self::for_update`], leaving out rows that somebody else holds.
@@ -236,6 +283,8 @@ impl Select {
             Lock::None => "",
             Lock::Update => tx.for_update(),
             Lock::SkipLocked => tx.skip_locked(),
+            Lock::Keep => tx.keep(),
+            Lock::Seize => tx.seize(),
         };
         let limit = self.limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
         let sql = format!(

@@ -23,22 +23,23 @@ pub(crate) const SCHEMA: &[&str] = &[
     "CREATE INDEX tenant_member_member ON tenant_member (member)",
 ];
 
+/// A question for the role of a user in a tenant, with the words of a statement that stand for both.
+pub(crate) fn role_of(tenant: &str, user: &str) -> String {
+    format!(
+        "SELECT min(role) FROM (
+            SELECT role FROM tenant_member WHERE tenant = {tenant} AND member = {user}
+            UNION ALL
+            SELECT 4 AS role FROM project_member JOIN project ON project.id = project_member.project
+            WHERE project.tenant = {tenant} AND project_member.member = {user}) AS roles"
+    )
+}
+
 /// Role of a user in a tenant: their own, or guest when they are a member of one of its projects.
 ///
 /// # Errors
 /// The database failed.
 pub async fn role(tx: &mut Tx, tenant: &str, user: &str) -> Result<Option<i64>, Error> {
-    let row = tx
-        .fetch_optional(
-            "SELECT min(role) FROM (
-                SELECT role FROM tenant_member WHERE tenant = $1 AND member = $2
-                UNION ALL
-                SELECT 4 AS role FROM project_member JOIN project ON project.id = project_member.project
-                WHERE project.tenant = $1 AND project_member.member = $2) AS roles",
-            &[tenant.into(), user.into()],
-        )
-        .await?;
-    match row {
+    match tx.fetch_optional(role_of("$1", "$2"), &[tenant.into(), user.into()]).await? {
         Some(row) => row.opt_int(0),
         None => Ok(None),
     }
@@ -105,11 +106,20 @@ pub async fn of_user(tx: &mut Tx, user: &str) -> Result<Vec<Entity>, Error> {
     .collect()
 }
 
-/// Tenants (and then projects) whose only owner is this tenant, itself left out.
+/// Tenants (and then projects) whose only owner is this tenant, itself left out. Who owns them stays as it is until the
+/// transaction ends: whoever changes members holds the tenant or project first.
 ///
 /// # Errors
 /// The database failed.
 pub async fn sole_owner_of(tx: &mut Tx, login: &str) -> Result<Vec<String>, Error> {
+    for kind in ["tenant", "project"] {
+        let sql = format!(
+            "SELECT id FROM {kind} WHERE id IN (SELECT {kind} FROM {kind}_member WHERE member = $1 AND role = 1)
+             ORDER BY id{}",
+            tx.for_update()
+        );
+        tx.fetch_all(sql, &[login.into()]).await?;
+    }
     let mut found = Vec::new();
     for sql in [
         "SELECT tenant FROM tenant_member AS own WHERE member = $1 AND tenant <> $1 AND role = 1 AND NOT EXISTS (

@@ -49,6 +49,81 @@ pub async fn get(
     row.as_ref().map(crate::table::from_row).transpose()
 }
 
+/// What a call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// Neither project nor tenant.
+    Nothing,
+    /// A project, by its id.
+    Project(&'a str),
+    /// A tenant, by its login.
+    Tenant(&'a str),
+}
+
+/// Who names a token, as its signature proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Login of the owner.
+    pub owner: String,
+    /// Id of the token.
+    pub token: String,
+    /// Key that signed it.
+    pub kid: String,
+}
+
+/// A token and what its owner is right now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The record of the token.
+    pub token: Entity,
+    /// The owner's role in the tenant of the operators.
+    pub operator: Option<i64>,
+    /// The owner's role in what the call is about.
+    pub role: Option<i64>,
+}
+
+/// All that decides about a call, in one question, because each call asks it. Nothing when the token has expired or was revoked
+/// or its key was.
+///
+/// # Errors
+/// The database failed.
+pub async fn standing(
+    tx: &mut Tx,
+    bearer: &Bearer,
+    operators: &str,
+    about: About<'_>,
+    now_us: i64,
+) -> Result<Option<Standing>, Error> {
+    let (role, subject) = match about {
+        About::Nothing => ("CAST(NULL AS bigint)".to_owned(), None),
+        About::Project(id) => (crate::project::role_of("$6", "$2"), Some(id)),
+        About::Tenant(login) => (crate::tenant::role_of("$6", "$2"), Some(login)),
+    };
+    let sql = format!(
+        "SELECT id, body, generation, created_at, updated_at,
+            (SELECT role FROM tenant_member WHERE tenant = $5 AND member = $2), ({role})
+         FROM token WHERE id = $1 AND owner = $2 AND expires_at > $3
+            AND EXISTS (SELECT 1 FROM signing_key WHERE kid = $4)"
+    );
+    let mut values = vec![
+        (&bearer.token).into(),
+        (&bearer.owner).into(),
+        now_us.into(),
+        (&bearer.kid).into(),
+        operators.into(),
+    ];
+    values.extend(subject.map(Into::into));
+    let row = tx.fetch_optional(sql, &values).await?;
+    row.map(|row| {
+        Ok(Standing {
+            token: crate::table::from_row(&row)?,
+            operator: row.opt_int(5)?,
+            role: row.opt_int(6)?,
+        })
+    })
+    .transpose()
+}
+
 /// Revokes a token; false when there was none.
 ///
 /// # Errors

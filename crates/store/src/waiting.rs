@@ -94,17 +94,14 @@ pub async fn end(tx: &mut Tx, machine: &str, stream: &str) -> Result<(), Error> 
     Ok(())
 }
 
-/// Takes a machine out of the pool for an allocation; none when somebody else was faster.
+/// Takes a machine, whose row the caller holds, out of the pool for an allocation; false when it does not wait, or when only one
+/// that may be chosen is wanted and it may not.
 ///
 /// # Errors
 /// The database failed.
-pub async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Waiting>, Error> {
-    let sql = format!(
-        "DELETE FROM waiting WHERE machine = (SELECT machine FROM waiting WHERE machine = $1{})
-         RETURNING {COLUMNS}",
-        tx.skip_locked()
-    );
-    tx.fetch_optional(sql, &[machine.into()]).await?.as_ref().map(from_row).transpose()
+pub async fn take(tx: &mut Tx, machine: &str, electable: bool) -> Result<bool, Error> {
+    let sql = "DELETE FROM waiting WHERE machine = $1 AND (electable OR NOT $2)";
+    Ok(tx.execute(sql, &[machine.into(), electable.into()]).await? == 1)
 }
 
 /// Whether a machine waits.
@@ -116,6 +113,16 @@ pub async fn get(tx: &mut Tx, machine: &str) -> Result<Option<Waiting>, Error> {
     tx.fetch_optional(sql, &[machine.into()]).await?.as_ref().map(from_row).transpose()
 }
 
+/// Whether a machine that exists is free and waits: ten thousand streams ask this now and then.
+///
+/// # Errors
+/// The database failed.
+pub async fn is_idle(tx: &mut Tx, machine: &str) -> Result<bool, Error> {
+    let sql = "SELECT w.machine FROM waiting w JOIN machine m ON m.id = w.machine
+         WHERE w.machine = $1 AND m.allocation IS NULL";
+    Ok(tx.fetch_optional(sql, &[machine.into()]).await?.is_some())
+}
+
 /// Lets a waiting machine be chosen or not.
 ///
 /// # Errors
@@ -124,6 +131,24 @@ pub async fn set_electable(tx: &mut Tx, machine: &str, electable: bool) -> Resul
     tx.execute(
         "UPDATE waiting SET electable = $2 WHERE machine = $1",
         &[machine.into(), electable.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Gives a waiting machine another size.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_size(
+    tx: &mut Tx,
+    machine: &str,
+    size: &str,
+    electable: bool,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE waiting SET size = $2, electable = $3 WHERE machine = $1",
+        &[machine.into(), size.into(), electable.into()],
     )
     .await?;
     Ok(())

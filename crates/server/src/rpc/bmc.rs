@@ -101,8 +101,13 @@ pub(crate) async fn report(
 ) -> Result<(api::MachineBMCReport, i64), Error> {
     match store::machine::bmc(tx, machine).await? {
         Some(row) => Ok((decode(&row)?, row.updated_at_us)),
-        None => Ok((api::MachineBMCReport { uuid: machine.to_owned(), ..Default::default() }, 0)),
+        None => Ok((unknown(machine), 0)),
     }
+}
+
+/// The report of a machine whose BMC nobody has reported.
+pub(crate) fn unknown(machine: &str) -> api::MachineBMCReport {
+    api::MachineBMCReport { uuid: machine.to_owned(), ..Default::default() }
 }
 
 /// The report of a row.

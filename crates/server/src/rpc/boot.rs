@@ -44,7 +44,7 @@ async fn dhcp(
     request: infra::BootServiceDhcpRequest,
 ) -> Result<infra::BootServiceDhcpResponse, Error> {
     let mut tx = call.write().await?;
-    super::partition::get(&mut tx, &request.partition).await?;
+    super::partition::keep(&mut tx, &request.partition).await?;
     let record = record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
     // power was cycled: an old stream that has not noticed yet offers nothing
     store::waiting::set_electable(&mut tx, &record.row.id, false).await?;
@@ -159,7 +159,7 @@ async fn enrol(
         return Err(Error::invalid("bios is missing"));
     }
     let mut tx = call.write().await?;
-    super::partition::get(&mut tx, &request.partition).await?;
+    super::partition::keep(&mut tx, &request.partition).await?;
     let mut record =
         record::ensure(&mut tx, &request.uuid, Some(&request.partition), call.now).await?;
     if record.partition() != request.partition {
@@ -172,6 +172,9 @@ async fn enrol(
     }
     let size = size::find(&mut tx, hardware).await?;
     let size = size.map_or_else(|| UNKNOWN_SIZE.to_owned(), |size| size.id);
+    if size != UNKNOWN_SIZE && store::size::TABLE.keep(&mut tx, &size).await?.is_none() {
+        return Err(Error::contention(format!("size {size} was removed meanwhile: retry")));
+    }
     let place = switch::connect::connect(&mut tx, &record, hardware, &request.partition).await?;
     record.machine.rack.clone_from(&place.rack);
     record.machine.room = place.room;
@@ -340,6 +343,9 @@ async fn look(
     stream: &str,
 ) -> Result<Option<Box<api::MachineAllocation>>, Error> {
     let mut tx = app.db.begin_read().await?;
+    if store::waiting::is_idle(&mut tx, uuid).await? {
+        return Ok(None);
+    }
     let Some(record) = record::get(&mut tx, uuid).await? else {
         return Err(Error::not_found("machine", uuid));
     };

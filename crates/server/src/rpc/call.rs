@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use connectrpc::RequestContext;
+use connectrpc::{RequestContext, Response, ServiceResult};
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use store::Tx;
 
 use super::{App, Error};
 use crate::auth::Caller;
+use crate::idempotency::{self, Once};
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -18,17 +21,70 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// When the call began.
     pub now: Timestamp,
+    /// It is to be done once, however often it is sent.
+    once: Option<Arc<Once>>,
+    /// Digest of its request, then.
+    request: String,
 }
 
 impl Call {
     /// From what the gate left in the request.
-    #[must_use]
-    pub fn new(app: &Arc<App>, ctx: &RequestContext) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The idempotency key is malformed.
+    pub fn new(
+        app: &Arc<App>,
+        ctx: &RequestContext,
+        request: &impl Serialize,
+    ) -> Result<Self, Error> {
+        let caller = ctx.extensions().get::<Caller>().cloned();
+        let once = Once::of(ctx, caller.as_ref().map(|caller| caller.user.as_str()))?;
+        let request = once.as_ref().map(|_| idempotency::digest_of(request)).transpose()?;
+        Ok(Self {
             app: Arc::clone(app),
-            caller: ctx.extensions().get::<Caller>().cloned(),
+            caller,
             now: Timestamp::now(),
+            once: once.map(Arc::new),
+            request: request.unwrap_or_default(),
+        })
+    }
+
+    /// The answer that an earlier call with the same idempotency key got.
+    ///
+    /// # Errors
+    /// That was another request.
+    pub async fn answered<M: DeserializeOwned>(&self) -> Result<Option<M>, Error> {
+        match &self.once {
+            Some(once) => once.answer(&self.app.db, &self.request, self.now_us()).await,
+            None => Ok(None),
         }
+    }
+
+    /// Makes durable what a call with an idempotency key did, with its answer; other calls have done so themselves.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn end<M: Serialize + DeserializeOwned>(
+        &self,
+        outcome: Result<M, Error>,
+    ) -> ServiceResult<M> {
+        let Some(once) = &self.once else { return Response::ok(outcome?) };
+        if let Ok(response) = &outcome {
+            once.end(&self.request, response).await?;
+        } else if once.is_done()
+            && let Some(answer) = self.answered().await?
+        {
+            return Self::again(answer);
+        }
+        Response::ok(outcome?)
+    }
+
+    /// An answer that was given before.
+    ///
+    /// # Errors
+    /// None.
+    pub fn again<M>(answer: M) -> ServiceResult<M> {
+        Ok(Response::new(answer).with_header(idempotency::REPLAYED, "true"))
     }
 
     /// Who calls.
@@ -44,7 +100,13 @@ impl Call {
     /// # Errors
     /// The database does not answer.
     pub async fn write(&self) -> Result<Tx, Error> {
-        Ok(self.app.db.begin_write().await?)
+        let Some(once) = &self.once else { return Ok(self.app.db.begin_write().await?) };
+        if let Some(tx) = once.waiting() {
+            return Ok(tx);
+        }
+        let mut tx = self.app.db.begin_write().await?;
+        once.begin(&mut tx, &self.request, self.now_us()).await?;
+        Ok(tx)
     }
 
     /// Begins a transaction that only reads.
@@ -76,16 +138,21 @@ macro_rules! service {
                 ctx: connectrpc::RequestContext,
                 request: connectrpc::ServiceRequest<'_, proto::$package::$request>,
             ) -> connectrpc::ServiceResult<proto::$package::$response> {
-                let call = $crate::rpc::Call::new(&self.0, &ctx);
-                connectrpc::Response::ok($handler(&call, request.to_owned_message()).await?)
+                let request = request.to_owned_message();
+                let call = $crate::rpc::Call::new(&self.0, &ctx, &request)?;
+                match call.answered().await? {
+                    Some(answer) => $crate::rpc::Call::again(answer),
+                    None => call.end($handler(&call, request).await).await,
+                }
             })*
             $($(async fn $stream(
                 &self,
                 ctx: connectrpc::RequestContext,
                 request: connectrpc::ServiceRequest<'_, proto::$package::$opening>,
             ) -> connectrpc::ServiceResult<connectrpc::ServiceStream<proto::$package::$item>> {
-                let call = $crate::rpc::Call::new(&self.0, &ctx);
-                connectrpc::Response::ok($opener(&call, request.to_owned_message()).await?)
+                let request = request.to_owned_message();
+                let call = $crate::rpc::Call::new(&self.0, &ctx, &request)?;
+                connectrpc::Response::ok($opener(&call, request).await?)
             })*)?
         }
     };

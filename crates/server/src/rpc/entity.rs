@@ -22,6 +22,12 @@ impl Kind {
         wire::decode(&row)
     }
 
+    /// The entity with this id, which nobody removes until the transaction ends.
+    pub(crate) async fn keep<M: Stored>(self, tx: &mut Tx, id: &str) -> Result<M, Error> {
+        let row = self.table.keep(tx, id).await?.ok_or_else(|| Error::not_found(self.name, id))?;
+        wire::decode(&row)
+    }
+
     /// The entity with this id and its row, which stay as they are until the transaction ends.
     pub(crate) async fn get_for_update<M: Stored>(
         self,
@@ -87,7 +93,9 @@ impl Kind {
 
     /// It cannot be removed yet.
     pub(crate) fn in_use(self, id: &str, users: &str) -> Error {
-        Error::precondition(format!("{} {id} is in use: remove {users} first", self.name))
+        Error::in_use(format!("{} {id} is in use: remove {users} first", self.name))
+            .with("kind", self.name)
+            .with("id", id)
     }
 
     fn refused(self, id: &str, error: store::Error) -> Error {

@@ -1,6 +1,7 @@
 //! `FilesystemService` for users and operators, which layout a machine gets, and whether its disks fit.
 
 mod layout;
+mod required;
 
 use std::sync::Arc;
 
@@ -40,6 +41,11 @@ service! { admin::FilesystemService {
 /// The layout with this id.
 pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<api::FilesystemLayout, Error> {
     KIND.get(tx, id).await
+}
+
+/// As [`get`]; nobody removes it until the transaction ends.
+pub(crate) async fn keep(tx: &mut Tx, id: &str) -> Result<api::FilesystemLayout, Error> {
+    KIND.keep(tx, id).await
 }
 
 /// The layout that is chosen for a size and an image when the user names none.
@@ -94,6 +100,7 @@ async fn create_layout(
 ) -> Result<admin::FilesystemServiceCreateResponse, Error> {
     let layout =
         request.filesystem_layout.ok_or_else(|| Error::invalid("filesystem_layout is missing"))?;
+    required::check(Some("filesystem_layout"), &layout.filesystems, &layout.raid)?;
     let id = layout.id.clone();
     let mut tx = call.write().await?;
     store::filesystem_layout::lock(&mut tx).await?;
@@ -113,6 +120,7 @@ async fn update_layout(
     call: &Call,
     request: admin::FilesystemServiceUpdateRequest,
 ) -> Result<admin::FilesystemServiceUpdateResponse, Error> {
+    required::check(None, &request.filesystems, &request.raid)?;
     let mut tx = call.write().await?;
     store::filesystem_layout::lock(&mut tx).await?;
     let (row, mut layout) =
@@ -167,7 +175,7 @@ async fn delete_layout(
     let machines = entity::list::<api::Machine>(&mut tx, allocated).await?;
     let user = machines.iter().find(|m| m.allocation.filesystem_layout.id == request.id);
     if let Some(machine) = user {
-        return Err(Error::precondition(format!(
+        return Err(Error::in_use(format!(
             "filesystem layout {} is in use, for instance by machine {}: release it first",
             request.id, machine.uuid
         )));

@@ -5,18 +5,21 @@ mod trail;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use connectrpc::interceptor::{
     Interceptor, Next, NextStream, PayloadStream, StreamRequest, StreamResponse, UnaryRequest,
     UnaryResponse,
 };
-use connectrpc::{ConnectError, ErrorCode, Payload, RequestContext};
+use connectrpc::{ConnectError, Payload, RequestContext};
 use futures::StreamExt;
 use proto::method::Method;
 
-use super::{App, Error};
+use super::error::detail::complete;
+use super::{App, Error, Reason};
 use crate::auth::{self, Caller, Membership, Refusal, Scope};
-use crate::rate::Subject;
+use crate::rate::{Exceeded, Subject};
+pub(crate) use source::of as source_of;
 use trail::Trail;
 
 /// Methods of this package are for users: how often they are called is limited.
@@ -53,18 +56,24 @@ impl Gate {
             ctx.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let source =
             source::of(ctx.peer_addr().map(|peer| peer.ip()), forwarded, &self.app.trusted_proxies);
-        let caller = self.identify(ctx).await;
+        let subject = request.map_or(Ok(String::new()), |payload| (method.subject)(payload));
+        let about = subject.as_deref().unwrap_or_default();
+        let caller = self.identify(ctx, (auth::scope(method), about)).await;
         self.count(method, &caller, source)?;
-        let subject = request.map_or(Ok(String::new()), |payload| (method.subject)(payload))?;
-        Ok(Some(Arrival { method, caller, subject, source }))
+        Ok(Some(Arrival { method, caller, subject: subject?, source }))
     }
 
-    async fn identify(&self, ctx: &RequestContext) -> Result<Option<Caller>, ConnectError> {
+    async fn identify(
+        &self,
+        ctx: &RequestContext,
+        about: (Scope, &str),
+    ) -> Result<Option<Caller>, ConnectError> {
         let Some(secret) = bearer(ctx)? else { return Ok(None) };
-        auth::authenticate(&self.app.db, &self.app.issuer, secret, jiff::Timestamp::now())
+        let App { db, issuer, proofs, .. } = &*self.app;
+        auth::authenticate(db, issuer, proofs, secret, about, jiff::Timestamp::now())
             .await
             .map(Some)
-            .map_err(ConnectError::unauthenticated)
+            .map_err(|sentence| Error::reason(Reason::TokenInvalid, sentence).into())
     }
 
     fn count(
@@ -83,15 +92,7 @@ impl Gate {
             // only a listener without addresses
             (_, None) => return Ok(()),
         };
-        self.app.rate.count(subject, jiff::Timestamp::now()).map_err(|exceeded| {
-            ConnectError::new(
-                ErrorCode::ResourceExhausted,
-                format!(
-                    "you have reached the per-minute API rate limit (limit: {}): try again in {} s",
-                    exceeded.limit, exceeded.wait
-                ),
-            )
-        })
+        self.app.rate.count(subject, jiff::Timestamp::now()).map_err(too_often)
     }
 
     /// Decides about rights and form, and hands the caller on to the handler.
@@ -103,7 +104,7 @@ impl Gate {
     ) -> Result<(), ConnectError> {
         let Arrival { method, caller, subject, .. } = arrival;
         let caller = caller.as_ref().map_err(Clone::clone)?;
-        self.authorize(method, subject, caller.as_ref()).await?;
+        Self::authorize(method, subject, caller.as_ref())?;
         if let Some(payload) = request {
             (method.validate)(payload)?;
         }
@@ -113,22 +114,12 @@ impl Gate {
         Ok(())
     }
 
-    async fn authorize(
-        &self,
+    fn authorize(
         method: &Method,
         subject: &str,
         caller: Option<&Caller>,
     ) -> Result<(), ConnectError> {
-        let scope = auth::scope(method);
-        let membership = match caller {
-            Some(caller) if scope != Scope::Global && !caller.is_admin_editor() => {
-                let mut tx = self.app.db.begin_read().await.map_err(Error::from)?;
-                auth::membership(&mut tx, &caller.user, scope, subject)
-                    .await
-                    .map_err(Error::from)?
-            }
-            _ => Membership::default(),
-        };
+        let membership = caller.map_or_else(Membership::default, |caller| caller.membership);
         auth::decide(method, subject, caller.map(|c| &c.rights), membership).map_err(|refusal| {
             match refusal {
                 Refusal::Unauthenticated => ConnectError::unauthenticated(
@@ -162,6 +153,28 @@ impl Gate {
 impl Interceptor for Gate {
     async fn intercept_unary(
         &self,
+        req: UnaryRequest,
+        next: Next<'_>,
+    ) -> Result<UnaryResponse, ConnectError> {
+        self.unary(req, next).await.map_err(complete)
+    }
+
+    async fn intercept_streaming(
+        &self,
+        req: StreamRequest,
+        inbound: PayloadStream,
+        next: NextStream<'_>,
+    ) -> Result<StreamResponse, ConnectError> {
+        let response = self.stream(req, inbound, next).await.map_err(complete)?;
+        Ok(response.map_body(|body| -> PayloadStream {
+            Box::pin(body.map(|item| item.map_err(complete)))
+        }))
+    }
+}
+
+impl Gate {
+    async fn unary(
+        &self,
         mut req: UnaryRequest,
         next: Next<'_>,
     ) -> Result<UnaryResponse, ConnectError> {
@@ -180,7 +193,7 @@ impl Interceptor for Gate {
         answer
     }
 
-    async fn intercept_streaming(
+    async fn stream(
         &self,
         mut req: StreamRequest,
         mut inbound: PayloadStream,
@@ -207,6 +220,19 @@ impl Interceptor for Gate {
         }
         answer
     }
+}
+
+fn too_often(exceeded: Exceeded) -> ConnectError {
+    let Exceeded { limit, wait } = exceeded;
+    let sentence = format!(
+        "you have reached the per-minute API rate limit (limit: {limit}): try again in {wait} s"
+    );
+    let error = Error::reason(Reason::RateLimited, sentence)
+        .with("limit", limit.to_string())
+        .retry_in(Duration::from_secs(wait.unsigned_abs()));
+    let mut error = ConnectError::from(error);
+    error.response_headers_mut().insert(http::header::RETRY_AFTER, wait.into());
+    error
 }
 
 fn bearer(ctx: &RequestContext) -> Result<Option<&str>, ConnectError> {

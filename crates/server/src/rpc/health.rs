@@ -60,10 +60,14 @@ async fn get(
 
 async fn check(app: &App) -> api::Health {
     let mut services = Vec::new();
-    for part in PARTS {
+    let vpn = app.vpn.as_ref().map(|_| &Service::SERVICE_VPN);
+    for part in PARTS.iter().chain(vpn) {
         let asked = tokio::time::timeout(PATIENCE, ask(app, *part)).await;
         let message = match asked {
             Ok(Ok(())) => String::new(),
+            Ok(Err(_)) if *part == Service::SERVICE_VPN => {
+                "the coordination server of the VPN does not answer".to_owned()
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, ?part, "health check failed");
                 "the database does not answer".to_owned()
@@ -85,9 +89,12 @@ async fn check(app: &App) -> api::Health {
     api::Health { services, ..Default::default() }
 }
 
-async fn ask(app: &App, part: Service) -> Result<(), store::Error> {
+async fn ask(app: &App, part: Service) -> Result<(), Error> {
+    if let (Service::SERVICE_VPN, Some(vpn)) = (part, &app.vpn) {
+        return vpn.check().await;
+    }
     let mut tx = app.db.begin_read().await?;
-    read(&mut tx, part).await
+    Ok(read(&mut tx, part).await?)
 }
 
 /// Reads one row of the part.

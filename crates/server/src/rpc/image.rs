@@ -43,6 +43,11 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<api::Image, Error> {
     KIND.get(tx, id).await
 }
 
+/// As [`get`]; nobody removes it until the transaction ends.
+pub(crate) async fn keep(tx: &mut Tx, id: &str) -> Result<api::Image, Error> {
+    KIND.keep(tx, id).await
+}
+
 /// The image that a user means: one with exactly this id, or the newest supported image that has not expired when the id is
 /// short, such as `debian-12`.
 pub(crate) async fn resolve(
@@ -183,7 +188,7 @@ async fn delete_image(
     // held until the end, so that no allocation begins with it meanwhile
     let (_, image) = KIND.get_for_update::<api::Image>(&mut tx, &request.id).await?;
     if let Some(machines) = used_by(&mut tx).await?.get(&request.id) {
-        return Err(Error::precondition(format!(
+        return Err(Error::in_use(format!(
             "image {} is in use by {} machines, for instance {}: release them first",
             request.id,
             machines.len(),

@@ -15,10 +15,8 @@ use std::sync::Arc;
 use connectrpc::Router;
 use proto::api::{self, MachineServiceExt};
 use proto::method::ProjectRole;
-use store::Tx;
 
 use super::{App, Call, Error, bmc, service};
-use crate::auth::{self, Scope};
 use crate::wire;
 
 struct Handler(Arc<App>);
@@ -47,7 +45,7 @@ async fn get(
         .await?
         .filter(|machine| view::belongs(machine, &request.project))
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
-    if !may_edit(&mut tx, call, &request.project).await? {
+    if !may_edit(call, &request.project)? {
         view::hide_secrets(&mut machine);
     }
     Ok(api::MachineServiceGetResponse { machine: machine.into(), ..Default::default() })
@@ -60,7 +58,7 @@ async fn list(
     let mut tx = call.read().await?;
     let query = request.query.into_option().unwrap_or_default();
     let mut machines = query::run(&mut tx, &query, Some(&request.project)).await?;
-    if !may_edit(&mut tx, call, &request.project).await? {
+    if !may_edit(call, &request.project)? {
         machines.iter_mut().for_each(view::hide_secrets);
     }
     Ok(api::MachineServiceListResponse { machines, ..Default::default() })
@@ -71,15 +69,10 @@ fn strong(role: &ProjectRole) -> bool {
 }
 
 /// Whether the caller may change the project; who may not does not see user data and keys.
-async fn may_edit(tx: &mut Tx, call: &Call, project: &str) -> Result<bool, Error> {
+fn may_edit(call: &Call, project: &str) -> Result<bool, Error> {
     let caller = call.caller()?;
-    if caller.is_admin_editor() {
-        return Ok(true);
-    }
-    let now = auth::membership(tx, &caller.user, Scope::Project, project).await?;
-    let token = caller.rights.login
-        || [project, "*"].iter().any(|key| caller.rights.projects.get(*key).is_some_and(strong));
-    Ok(token && now.project.as_ref().is_some_and(strong))
+    let role = caller.membership.project.and_then(|now| caller.rights.project_role(project, now));
+    Ok(caller.is_admin_editor() || role.as_ref().is_some_and(strong))
 }
 
 async fn update(

@@ -15,7 +15,7 @@ use proto::{admin, api};
 use store::{Select, Tx, Value};
 
 use super::entity::Kind;
-use super::{App, Call, Error, service};
+use super::{App, Call, Error, Reason, service};
 use crate::wire;
 
 const KIND: Kind = Kind { table: store::network::TABLE, name: "network" };

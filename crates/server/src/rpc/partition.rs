@@ -41,6 +41,11 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<api::Partition, Error> 
     KIND.get(tx, id).await
 }
 
+/// As [`get`]; nobody removes it until the transaction ends.
+pub(crate) async fn keep(tx: &mut Tx, id: &str) -> Result<api::Partition, Error> {
+    KIND.keep(tx, id).await
+}
+
 async fn get_partition(
     call: &Call,
     request: api::PartitionServiceGetRequest,

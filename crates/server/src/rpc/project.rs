@@ -191,7 +191,7 @@ async fn delete(
     if !contents.is_empty() {
         let contents: Vec<_> =
             contents.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
-        return Err(Error::precondition(format!(
+        return Err(Error::in_use(format!(
             "there are still {} in this project: delete them first",
             contents.join(", ")
         )));

@@ -8,6 +8,7 @@ use proto::{admin, api};
 use store::Tx;
 
 use super::entity::{self, Kind};
+use super::machine::record;
 use super::{App, Call, Error, service};
 use crate::wire;
 
@@ -37,14 +38,26 @@ pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<api::Size, Error> {
     KIND.get(tx, id).await
 }
 
+/// As [`get`]; nobody removes it until the transaction ends.
+pub(crate) async fn keep(tx: &mut Tx, id: &str) -> Result<api::Size, Error> {
+    KIND.keep(tx, id).await
+}
+
 /// The one size of a machine's hardware; none when no size fits, or several do.
 pub(crate) async fn find(
     tx: &mut Tx,
     hardware: &api::MachineHardware,
 ) -> Result<Option<api::Size>, Error> {
+    of_hardware(&entity::list(tx, KIND.table.select()).await?, hardware)
+}
+
+fn of_hardware(
+    sizes: &[api::Size],
+    hardware: &api::MachineHardware,
+) -> Result<Option<api::Size>, Error> {
     let hardware = hardware_of(hardware);
-    let mut fitting: Option<api::Size> = None;
-    for size in entity::list::<api::Size>(tx, KIND.table.select()).await? {
+    let mut fitting: Option<&api::Size> = None;
+    for size in sizes {
         if !model::size::matches(&constraints(&size.constraints)?, &hardware) {
             continue;
         }
@@ -54,7 +67,28 @@ pub(crate) async fn find(
         }
         fitting = Some(size);
     }
-    Ok(fitting)
+    Ok(fitting.cloned())
+}
+
+/// Free machines that had this size or none have the one that fits now, as if they had registered again.
+async fn reclassify(tx: &mut Tx, id: &str, call: &Call) -> Result<(), Error> {
+    let sizes: Vec<api::Size> = entity::list(tx, KIND.table.select()).await?;
+    for former in [id, record::UNKNOWN_SIZE] {
+        for mut machine in record::free_of_size(tx, former).await? {
+            let size = of_hardware(&sizes, &machine.machine.hardware)?;
+            let size = size.map_or_else(|| record::UNKNOWN_SIZE.to_owned(), |size| size.id);
+            if size == former {
+                continue;
+            }
+            tracing::info!(machine = machine.row.id, former, size, "its size changed");
+            let electable =
+                size != record::UNKNOWN_SIZE && machine.state() == api::MachineState::Available;
+            store::waiting::set_size(tx, &machine.row.id, &size, electable).await?;
+            machine.machine.size = api::Size { id: size, ..Default::default() }.into();
+            record::save(tx, &mut machine, call.now).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn get_size(
@@ -96,6 +130,7 @@ async fn create_size(
     }
     check(&mut tx, &size).await?;
     let size = KIND.insert(&mut tx, &id, size, &[], call.now_us()).await?;
+    reclassify(&mut tx, &id, call).await?;
     tx.commit().await?;
     Ok(admin::SizeServiceCreateResponse { size: size.into(), ..Default::default() })
 }
@@ -114,12 +149,16 @@ async fn update_size(
     if request.description.is_some() {
         size.description = request.description;
     }
-    if !request.constraints.is_empty() {
+    let constrained = !request.constraints.is_empty();
+    if constrained {
         size.constraints = request.constraints;
         check(&mut tx, &size).await?;
     }
     wire::update_labels(size.meta.get_or_insert_default(), request.labels.as_option());
     let size = KIND.update(&mut tx, &row, &size, &[], call.now_us()).await?;
+    if constrained {
+        reclassify(&mut tx, &size.id, call).await?;
+    }
     tx.commit().await?;
     Ok(admin::SizeServiceUpdateResponse { size: size.into(), ..Default::default() })
 }

@@ -10,7 +10,7 @@ use store::{Tx, Value};
 use uuid::Uuid;
 
 use super::entity::{self, Kind};
-use super::{App, Call, Error, service};
+use super::{App, Call, Error, Reason, service};
 use crate::wire;
 
 const KIND: Kind = Kind { table: store::size_reservation::TABLE, name: "size reservation" };
@@ -48,9 +48,10 @@ pub(crate) async fn free_for(
     if allows(project, free, &reserved(tx, partition, size).await?, allocated) {
         return Ok(());
     }
-    Err(Error::exhausted(format!(
+    let sentence = format!(
         "no machine available: the {free} free machines of size {size} in partition {partition} are reserved for other projects"
-    )))
+    );
+    Err(Error::reason(Reason::Reserved, sentence).with("size", size).with("partition", partition))
 }
 
 /// The reservations of a size in a partition.
@@ -139,11 +140,12 @@ async fn create_reservation(
         (store::size::TABLE, "size", &reservation.size),
     ];
     for (table, name, id) in references {
-        if table.get(&mut tx, id).await?.is_none() {
+        if table.keep(&mut tx, id).await?.is_none() {
             return Err(Error::precondition(format!("{name} {id} does not exist")));
         }
     }
     check_partitions(&mut tx, &reservation.partitions).await?;
+    store::size_reservation::change(&mut tx, &reservation.partitions, &reservation.size).await?;
     let id = reservation.id.clone();
     let (columns, partitions) = (columns(&reservation), reservation.partitions.clone());
     let reservation = KIND.insert(&mut tx, &id, reservation, &columns, call.now_us()).await?;
@@ -174,6 +176,7 @@ async fn update_reservation(
     }
     check_partitions(&mut tx, &request.partitions).await?;
     reservation.partitions = request.partitions;
+    store::size_reservation::change(&mut tx, &reservation.partitions, &reservation.size).await?;
     wire::update_labels(reservation.meta.get_or_insert_default(), request.labels.as_option());
     store::size_reservation::set_partitions(&mut tx, &request.id, &reservation.partitions).await?;
     let columns = columns(&reservation);
@@ -201,7 +204,7 @@ async fn delete_reservation(
 
 async fn check_partitions(tx: &mut Tx, partitions: &[String]) -> Result<(), Error> {
     for id in partitions {
-        if store::partition::TABLE.get(tx, id).await?.is_none() {
+        if store::partition::TABLE.keep(tx, id).await?.is_none() {
             return Err(Error::precondition(format!("partition {id} does not exist")));
         }
     }

@@ -145,7 +145,7 @@ fn distinct(nics: &[api::SwitchNic]) -> Result<(), Error> {
 }
 
 async fn create(tx: &mut Tx, mut told: api::Switch, now: Timestamp) -> Result<Entity, Error> {
-    if store::partition::TABLE.get(tx, &told.partition).await?.is_none() {
+    if store::partition::TABLE.keep(tx, &told.partition).await?.is_none() {
         return Err(Error::precondition(format!(
             "partition \"{}\" does not exist: an operator must create it before its switches register",
             told.partition

@@ -237,7 +237,7 @@ async fn delete(
     let (_, tenant) = hold(&mut tx, login).await?;
     let projects = store::project::TABLE.select().eq("tenant", login).count(&mut tx).await?;
     if projects > 0 {
-        return Err(Error::precondition(format!(
+        return Err(Error::in_use(format!(
             "there are still {projects} projects in this tenant: delete them first"
         )));
     }

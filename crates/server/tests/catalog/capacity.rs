@@ -6,7 +6,7 @@ use store::{Entity, machine};
 
 use crate::partition::partition;
 use crate::size::size;
-use crate::world::{World, on_both};
+use crate::world::{World, on_all};
 
 /// Puts a machine into the database: free and waiting, or of a project and phoned home.
 fn put(world: &World, id: &str, project: Option<&str>) {
@@ -63,7 +63,7 @@ fn put(world: &World, id: &str, project: Option<&str>) {
 
 #[test]
 fn capacity_counts_machines_and_what_is_kept_for_others() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, alice) = (world.admin(), world.login("alice"));
         let project = world.project(&alice, "alice", "ours");
         partition(world, "fra-1");

@@ -1,7 +1,7 @@
 use proto::api;
 use serde_json::{Value, json};
 
-use crate::world::{World, column, on_both, text};
+use crate::world::{World, column, on_all, text};
 
 const PING: &str = "infra.v2.ComponentService/Ping";
 const LIST: &str = "admin.v2.ComponentService/List";
@@ -23,7 +23,7 @@ fn ping(kind: &str, identifier: &str, version: &str) -> Value {
 
 #[test]
 fn a_program_reports_itself_and_keeps_its_id() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, agent) = (world.admin(), agent(world));
         world.ok(&agent, PING, ping("METAL_CORE", "leaf01", "1.0"));
         world.ok(&agent, PING, ping("METAL_CORE", "leaf02", "1.0"));
@@ -60,7 +60,7 @@ fn a_program_reports_itself_and_keeps_its_id() {
 
 #[test]
 fn health_names_each_part_and_there_is_no_vpn() {
-    on_both(|world| {
+    on_all(|world| {
         let services =
             world.ok("", "api.v2.HealthService/Get", json!({}))["health"]["services"].clone();
         assert_eq!(

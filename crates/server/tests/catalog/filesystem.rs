@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use crate::files::Files;
 use crate::image::image;
 use crate::size::size;
-use crate::world::on_both;
+use crate::world::on_all;
 
 const CREATE: &str = "admin.v2.FilesystemService/Create";
 const UPDATE: &str = "admin.v2.FilesystemService/Update";
@@ -28,7 +28,7 @@ fn layout(id: &str, size: &str, os: &str, versions: &str) -> Value {
 
 #[test]
 fn a_layout_is_chosen_by_size_and_image() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, user) = (world.admin(), world.login("alice"));
         let files = Files::start();
         size(world, "c1-small", 4);
@@ -76,7 +76,7 @@ fn a_layout_is_chosen_by_size_and_image() {
 
 #[test]
 fn a_layout_that_contradicts_itself_is_refused() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let refuse = |path: &str, value: Value, sentence: &str| {
             let mut request = layout("default", "c1-small", "debian", "*");

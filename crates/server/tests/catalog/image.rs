@@ -2,7 +2,7 @@ use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
 use crate::files::Files;
-use crate::world::{World, column, on_both};
+use crate::world::{World, column, on_all};
 
 const CREATE: &str = "admin.v2.ImageService/Create";
 const UPDATE: &str = "admin.v2.ImageService/Update";
@@ -21,7 +21,7 @@ pub(crate) fn image(world: &World, files: &Files, id: &str, classification: &str
 
 #[test]
 fn an_image_is_made_changed_found_and_removed() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, user) = (world.admin(), world.login("alice"));
         let files = Files::start();
         let made = image(world, &files, "debian-12.0.20250101", "UNSPECIFIED");
@@ -84,7 +84,7 @@ fn an_image_is_made_changed_found_and_removed() {
 
 #[test]
 fn an_image_that_nobody_could_install_is_refused() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let files = Files::start();
         let refuse = |change: &dyn Fn(&mut Value), sentence: &str| {

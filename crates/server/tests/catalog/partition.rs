@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::files::Files;
-use crate::world::{World, column, on_both};
+use crate::world::{World, column, on_all};
 
 const CREATE: &str = "admin.v2.PartitionService/Create";
 const UPDATE: &str = "admin.v2.PartitionService/Update";
@@ -15,7 +15,7 @@ pub(crate) fn partition(world: &World, id: &str) {
 
 #[test]
 fn a_partition_is_made_changed_found_and_removed() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, user) = (world.admin(), world.login("alice"));
         let files = Files::start();
         let made = world.ok(
@@ -67,7 +67,7 @@ fn a_partition_is_made_changed_found_and_removed() {
 
 #[test]
 fn what_machines_cannot_boot_is_refused() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let files = Files::start();
         for url in [files.missing(), Files::nobody(), "ftp://127.0.0.1/there".to_owned()] {
@@ -90,7 +90,7 @@ fn what_machines_cannot_boot_is_refused() {
 
 #[test]
 fn a_partition_with_a_network_stays() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         partition(world, "fra-1");
         world.ok(

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::world::{World, column, on_both};
+use crate::world::{World, column, on_all};
 
 const CREATE: &str = "admin.v2.SizeService/Create";
 const UPDATE: &str = "admin.v2.SizeService/Update";
@@ -26,7 +26,7 @@ fn constraint(kind: &str, min: u64, max: u64) -> Value {
 
 #[test]
 fn a_size_is_made_changed_found_and_removed() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, user) = (world.admin(), world.login("alice"));
         let mut request = by_cores("c1-small", 4, 4);
         request["size"]["name"] = json!("small");
@@ -54,7 +54,7 @@ fn a_size_is_made_changed_found_and_removed() {
 
 #[test]
 fn sizes_that_overlap_or_contradict_themselves_are_refused() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let refuse = |request: Value| world.expect("invalid_argument", &admin, CREATE, request);
         size(world, "c1-small", 4);
@@ -84,7 +84,7 @@ fn sizes_that_overlap_or_contradict_themselves_are_refused() {
 
 #[test]
 fn of_two_sizes_that_overlap_made_at_once_one_is_left() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let answers: Vec<_> = std::thread::scope(|scope| {
             let calls: Vec<_> = (0..6)

@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::files::Files;
 use crate::image::image;
 use crate::size::size;
-use crate::world::{column, on_both};
+use crate::world::{column, on_all};
 
 const CREATE: &str = "admin.v2.SizeImageConstraintService/Create";
 const UPDATE: &str = "admin.v2.SizeImageConstraintService/Update";
@@ -12,7 +12,7 @@ const TRY: &str = "api.v2.SizeImageConstraintService/Try";
 
 #[test]
 fn a_constraint_says_which_images_fit() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, user) = (world.admin(), world.login("alice"));
         let files = Files::start();
         size(world, "c1-small", 4);

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use crate::partition::partition;
 use crate::size::size;
-use crate::world::{column, on_both, text};
+use crate::world::{column, on_all, text};
 
 const CREATE: &str = "admin.v2.SizeReservationService/Create";
 const UPDATE: &str = "admin.v2.SizeReservationService/Update";
@@ -10,7 +10,7 @@ const DELETE: &str = "admin.v2.SizeReservationService/Delete";
 
 #[test]
 fn a_reservation_belongs_to_its_project() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, alice, bob) = (world.admin(), world.login("alice"), world.login("bob"));
         let ours = world.project(&alice, "alice", "ours");
         let theirs = world.project(&bob, "bob", "theirs");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::hall::Hall;
-use crate::world::{on_all, on_sqlite, text};
+use crate::world::{on_all, text};
 
 #[test]
 fn a_machine_is_allocated_installed_and_released() {
@@ -232,7 +232,7 @@ fn what_does_not_fit_is_refused_and_leaks_nothing() {
 
 #[test]
 fn an_operator_names_the_machine() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let (one, two) = (hall.machine("r1", 1), hall.machine("r1", 2));
@@ -318,7 +318,7 @@ fn two_callers_never_get_the_same_machine() {
 
 #[test]
 fn a_firewall_gets_the_underlay_and_its_rules() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::hall::Hall;
-use crate::world::{on_both, on_sqlite, text};
+use crate::world::{on_all, text};
 
 #[test]
 fn a_machine_boots_registers_and_waits() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let boot =
@@ -39,7 +39,7 @@ fn a_machine_boots_registers_and_waits() {
 
 #[test]
 fn who_is_cabled_wrongly_is_told_so() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         hall.rack("r2", 4);
@@ -91,7 +91,7 @@ fn who_is_cabled_wrongly_is_told_so() {
 
 #[test]
 fn a_machine_of_unknown_size_is_visible_and_never_chosen() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let mut request = Hall::registration("r1", 1);
@@ -107,7 +107,7 @@ fn a_machine_of_unknown_size_is_visible_and_never_chosen() {
 
 #[test]
 fn nobody_speaks_for_another_machine() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let (one, two) = (hall.machine("r1", 1), hall.machine("r1", 2));
@@ -165,7 +165,7 @@ fn nobody_speaks_for_another_machine() {
 
 #[test]
 fn a_failure_is_visible_and_keeps_the_machine_out_of_the_pool() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::hall::Hall;
-use crate::world::{on_both, on_sqlite, text};
+use crate::world::{on_all, text};
 
 #[test]
 fn an_allocation_is_changed_and_found() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let _waiting = (hall.machine("r1", 1), hall.machine("r1", 2));
@@ -76,7 +76,7 @@ fn an_allocation_is_changed_and_found() {
 
 #[test]
 fn states_go_through_available() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);
@@ -104,7 +104,7 @@ fn states_go_through_available() {
 
 #[test]
 fn commands_go_to_the_bmc_in_order_and_once() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);
@@ -175,7 +175,7 @@ fn commands_go_to_the_bmc_in_order_and_once() {
 
 #[test]
 fn issues_are_found() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 1);

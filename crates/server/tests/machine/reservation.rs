@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::hall::Hall;
-use crate::world::on_both;
+use crate::world::on_all;
 
 fn reserve(hall: &Hall<'_>, project: &str, amount: u32) {
     let reservation = json!({"name": "ci", "description": "", "project": project, "size": "c1",
@@ -13,7 +13,7 @@ fn reserve(hall: &Hall<'_>, project: &str, amount: u32) {
 
 #[test]
 fn what_is_reserved_for_others_is_not_taken() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let _machines: Vec<_> = (1..=2).map(|port| hall.machine("r1", port)).collect();
@@ -32,7 +32,7 @@ fn what_is_reserved_for_others_is_not_taken() {
 
 #[test]
 fn many_at_once_leave_what_is_reserved() {
-    on_both(|world| {
+    on_all(|world| {
         const MACHINES: u32 = 8;
         const RESERVED: u32 = 3;
         let hall = Hall::new(world);

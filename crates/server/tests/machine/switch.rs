@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::hall::Hall;
-use crate::world::{on_both, on_sqlite, text};
+use crate::world::{on_all, text};
 
 #[test]
 fn a_switch_registers_and_tells_how_it_is() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 2);
         let get = || hall.op("SwitchService/Get", json!({"id": "r1-a"}))["switch"].clone();
@@ -78,7 +78,7 @@ fn a_switch_registers_and_tells_how_it_is() {
 
 #[test]
 fn ports_with_machines_stay() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 2);
         let waiting = hall.machine("r1", 2);
@@ -113,7 +113,7 @@ fn ports_with_machines_stay() {
 
 #[test]
 fn a_broken_switch_is_replaced_by_another_make() {
-    on_both(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 2);
@@ -157,7 +157,7 @@ fn a_broken_switch_is_replaced_by_another_make() {
 
 #[test]
 fn a_switch_hands_over_to_another() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let hall = Hall::new(world);
         hall.rack("r1", 4);
         let waiting = hall.machine("r1", 3);

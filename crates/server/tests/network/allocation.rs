@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use server::ipam::{self, Want};
 
 use crate::site::{Site, id, seen};
-use crate::world::{on_both, text};
+use crate::world::{on_all, text};
 
 fn all(site: &Site<'_>) -> Vec<(String, String)> {
     let list = site.world.ok(&site.admin, "admin.v2.IPService/List", json!({}));
@@ -29,7 +29,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn a_machine_takes_addresses_and_leaves_the_static_ones_behind() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let network = id(&site.private(json!({})));
         let fixed = site.ip("internet", json!({"type": "IP_TYPE_STATIC"}));
@@ -87,7 +87,7 @@ fn a_machine_takes_addresses_and_leaves_the_static_ones_behind() {
 
 #[test]
 fn a_rolled_back_allocation_took_nothing() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let before = (all(&site), site.get("internet")["consumption"].clone());
         world.runtime.block_on(async {
@@ -119,7 +119,7 @@ fn a_rolled_back_allocation_took_nothing() {
 
 #[test]
 fn numbers_are_given_to_one_at_a_time_and_come_back_once() {
-    on_both(|world| {
+    on_all(|world| {
         let numbers = std::thread::scope(|scope| {
             let calls: Vec<_> = (0..8)
                 .map(|_| {

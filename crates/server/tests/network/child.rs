@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::site::{Site, id, seen};
-use crate::world::{code, column, on_both, on_sqlite};
+use crate::world::{code, column, on_all};
 
 #[test]
 fn a_private_network_gets_what_its_parent_gives() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let child = site.private(json!({"name": "mine"}));
         assert_eq!(child["type"], "NETWORK_TYPE_CHILD");
@@ -40,7 +40,7 @@ fn a_private_network_gets_what_its_parent_gives() {
 
 #[test]
 fn lengths_and_families_are_those_of_the_request_or_the_parent() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let prefixes = |fields| site.private(fields)["prefixes"].clone();
         let v4 = "NETWORK_ADDRESS_FAMILY_V4";
@@ -68,7 +68,7 @@ fn lengths_and_families_are_those_of_the_request_or_the_parent() {
 
 #[test]
 fn parents_must_be_there_and_for_this_project() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::empty(world);
         assert_eq!(code(&site.try_private(json!({}))), "failed_precondition", "no super network");
         assert_eq!(
@@ -118,7 +118,7 @@ fn parents_must_be_there_and_for_this_project() {
 
 #[test]
 fn space_and_vrf_come_back() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::empty(world);
         site.make(json!({"id": "super", "type": "NETWORK_TYPE_SUPER", "partition": "p1",
             "prefixes": ["10.0.0.0/23", "10.0.8.0/23"], "defaultChildPrefixLength": {"ipv4": 25}}));
@@ -156,7 +156,7 @@ fn space_and_vrf_come_back() {
 
 #[test]
 fn a_network_in_use_stays() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let child = id(&site.private(json!({})));
         let ip = site.ip(&child, json!({}));
@@ -174,7 +174,7 @@ fn a_network_in_use_stays() {
 
 #[test]
 fn every_project_sees_the_whole_of_a_namespaced_network() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::empty(world);
         site.make(json!({"id": "spaces", "type": "NETWORK_TYPE_SUPER_NAMESPACED",
             "prefixes": ["10.0.0.0/16"], "defaultChildPrefixLength": {"ipv4": 22}}));
@@ -219,7 +219,7 @@ fn every_project_sees_the_whole_of_a_namespaced_network() {
 
 #[test]
 fn a_shared_network_is_open_to_other_projects() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let shared = |project: &str| json!({"type": "NETWORK_TYPE_CHILD_SHARED", "partition": "p1", "project": project});
         let network = site.make(shared(&site.project));
@@ -236,7 +236,7 @@ fn a_shared_network_is_open_to_other_projects() {
 
 #[test]
 fn users_change_names_and_labels() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let child =
             site.private(json!({"name": "mine", "labels": {"labels": {"a": "1", "b": "2"}}}));
@@ -262,7 +262,7 @@ fn users_change_names_and_labels() {
 
 #[test]
 fn networks_that_are_made_at_once_do_not_overlap() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let prefixes = std::thread::scope(|scope| {
             let site = &site;

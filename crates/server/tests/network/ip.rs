@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::site::{Site, id, merge, seen};
-use crate::world::{code, column, on_both, on_sqlite, text};
+use crate::world::{code, column, on_all, text};
 
 const MACHINE: &str = "00000000-0000-4000-8000-000000000001";
 
 #[test]
 fn the_lowest_free_address_is_taken_until_none_is_left() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let take = |fields: Value| text(&site.ip("internet", fields)["ip"]);
         assert_eq!(take(json!({})), "212.34.83.1", "IPv4 when the network has it");
@@ -38,7 +38,7 @@ fn the_lowest_free_address_is_taken_until_none_is_left() {
 
 #[test]
 fn what_cannot_be_had_is_refused_and_takes_nothing() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         site.ip("internet", json!({"ip": "212.34.83.3"}));
         for (wanted, network, fields) in [
@@ -88,7 +88,7 @@ fn what_cannot_be_had_is_refused_and_takes_nothing() {
 
 #[test]
 fn an_address_is_changed_by_who_saw_its_last_state() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let ip = site.ip("internet", json!({"name": "web", "labels": {"labels": {"a": "1"}}}));
         assert_eq!((&ip["name"], &ip["type"]), (&json!("web"), &json!("IP_TYPE_EPHEMERAL")));
@@ -122,7 +122,7 @@ fn an_address_is_changed_by_who_saw_its_last_state() {
 
 #[test]
 fn an_address_of_a_machine_cannot_be_deleted_or_detached_by_labels() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         site.machine(MACHINE);
         let ip = site.ip("internet", json!({"machine": MACHINE, "labels": {"labels": {"a": "1"}}}));
@@ -156,7 +156,7 @@ fn an_address_of_a_machine_cannot_be_deleted_or_detached_by_labels() {
 
 #[test]
 fn addresses_are_found_by_each_field() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         site.machine(MACHINE);
         let child = id(&site.private(json!({})));
@@ -199,7 +199,7 @@ fn addresses_are_found_by_each_field() {
 
 #[test]
 fn addresses_that_are_taken_at_once_are_different() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let network = id(&site.private(json!({"length": {"ipv4": 24}})));
         let ips = std::thread::scope(|scope| {

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::site::{Site, id, seen};
-use crate::world::{code, column, on_both, on_sqlite};
+use crate::world::{code, column, on_all};
 
 const UPDATE: &str = "admin.v2.NetworkService/Update";
 
 #[test]
 fn each_type_is_made_of_its_own_fields() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let both = json!({"ipv4": 22, "ipv6": 64});
         let super_of = |id: &str, partition: &str, net: &str| {
@@ -89,7 +89,7 @@ fn each_type_is_made_of_its_own_fields() {
 
 #[test]
 fn what_is_taken_is_named() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let external = |id: &str, vrf: u32, nets: &[&str]| json!({"id": id, "type": "NETWORK_TYPE_EXTERNAL", "vrf": vrf, "prefixes": nets});
         site.refused("already_exists", external("internet", 9, &["10.9.0.0/16"]));
@@ -113,7 +113,7 @@ fn what_is_taken_is_named() {
 
 #[test]
 fn of_many_who_make_the_same_network_one_wins() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::empty(world);
         let codes = std::thread::scope(|scope| {
             let calls: Vec<_> = (0..6)
@@ -141,7 +141,7 @@ fn of_many_who_make_the_same_network_one_wins() {
 
 #[test]
 fn prefixes_are_changed_as_a_whole_list() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let update = |id: &str, fields: serde_json::Value| {
             let mut request = json!({"id": id, "updateMeta": {"lockingStrategy": "OPTIMISTIC_LOCKING_STRATEGY_SERVER"}});
@@ -196,7 +196,7 @@ fn prefixes_are_changed_as_a_whole_list() {
 
 #[test]
 fn other_fields_are_changed_and_judged_with_the_whole() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let update = |id: &str, fields: serde_json::Value| {
             let mut request = json!({"id": id, "updateMeta": seen(&site.get(id))});
@@ -264,7 +264,7 @@ fn other_fields_are_changed_and_judged_with_the_whole() {
 
 #[test]
 fn networks_are_found_by_each_field() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let child = id(&site.private(json!({"name": "mine", "labels": {"labels": {"k": "v"}}})));
         for (query, expected) in [
@@ -316,7 +316,7 @@ fn networks_are_found_by_each_field() {
 
 #[test]
 fn consumption_counts_what_is_taken() {
-    on_both(|world| {
+    on_all(|world| {
         let site = Site::new(world);
         let usage = |id: &str| site.get(id)["consumption"].clone();
         assert_eq!(

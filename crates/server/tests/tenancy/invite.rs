@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use store::Entity;
 use store::invite::Kind;
 
-use crate::world::{World, code, column, on_both, text};
+use crate::world::{World, code, column, on_all, text};
 
 /// The two kinds of invites behave alike.
 struct Target<'a> {
@@ -52,7 +52,7 @@ fn secret(secret: &str) -> Value {
 
 #[test]
 fn an_invite_makes_one_member_once() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob, carol) = (world.login("alice"), world.login("bob"), world.login("carol"));
         for target in targets(world, &alice) {
             let request = json!({target.field: target.id});
@@ -78,7 +78,7 @@ fn an_invite_makes_one_member_once() {
 
 #[test]
 fn an_invite_that_could_not_be_used_is_still_there() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         for target in targets(world, &alice) {
             let first = target.invite(world, &alice);
@@ -101,7 +101,7 @@ fn an_invite_that_could_not_be_used_is_still_there() {
 
 #[test]
 fn of_ten_who_accept_at_once_one_joins() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let users: Vec<_> = (0..10).map(|n| world.login(&format!("user{n}"))).collect();
         for target in targets(world, &alice) {
@@ -128,7 +128,7 @@ fn of_ten_who_accept_at_once_one_joins() {
 
 #[test]
 fn an_invite_is_withdrawn_by_those_only_who_made_it() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, mallory) = (world.login("alice"), world.login("mallory"));
         let [tenant, project] = targets(world, &alice);
         let [foreign_tenant, foreign_project] = targets(world, &mallory);
@@ -148,7 +148,7 @@ fn an_invite_is_withdrawn_by_those_only_who_made_it() {
 
 #[test]
 fn a_secret_opens_only_what_it_was_made_for() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let [tenant, project] = targets(world, &alice);
         let invite = tenant.invite(world, &alice);
@@ -165,7 +165,7 @@ fn a_secret_opens_only_what_it_was_made_for() {
 
 #[test]
 fn an_expired_invite_is_none() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let [tenant, _] = targets(world, &alice);
         let old = "x".repeat(32);
@@ -190,7 +190,7 @@ fn an_expired_invite_is_none() {
 
 #[test]
 fn invites_end_with_what_they_lead_to() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let [tenant, project] = targets(world, &alice);
         let (to_tenant, to_project) = (tenant.invite(world, &alice), project.invite(world, &alice));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use store::Entity;
 
-use crate::world::{column, on_both, text};
+use crate::world::{column, on_all, text};
 
 /// `id:role`, with a star for an inherited membership.
 fn members(got: &Value) -> String {
@@ -18,7 +18,7 @@ fn members(got: &Value) -> String {
 
 #[test]
 fn a_project_is_made_read_changed_and_removed() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let request = json!({"login": "alice", "name": "rockets", "description": "fast", "labels": {"labels": {"a": "1"}}});
         let made = world.ok(&alice, "api.v2.ProjectService/Create", request)["project"].clone();
@@ -73,7 +73,7 @@ fn a_project_is_made_read_changed_and_removed() {
 
 #[test]
 fn a_project_with_something_in_it_stays() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let project = world.project(&alice, "alice", "rockets");
         let columns = |project: Option<&str>| {
@@ -103,7 +103,7 @@ fn a_project_with_something_in_it_stays() {
 
 #[test]
 fn members_of_the_tenant_take_part_and_the_stronger_role_counts() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob, carol) = (world.login("alice"), world.login("bob"), world.login("carol"));
         let dave = world.login("dave");
         let acme = world.organisation(&alice, "Acme");
@@ -135,7 +135,7 @@ fn members_of_the_tenant_take_part_and_the_stronger_role_counts() {
 
 #[test]
 fn only_direct_memberships_change_or_end_in_the_project() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         world.login("carol");
         let acme = world.organisation(&alice, "Acme");
@@ -175,7 +175,7 @@ fn only_direct_memberships_change_or_end_in_the_project() {
 
 #[test]
 fn every_direct_member_may_leave() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let project = world.project(&alice, "alice", "rockets");
         for role in ["OWNER", "EDITOR", "VIEWER"] {
@@ -194,7 +194,7 @@ fn every_direct_member_may_leave() {
 
 #[test]
 fn a_user_sees_every_tenant_and_project_in_which_they_take_part() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let acme = world.organisation(&alice, "Acme");
         let umbrella = world.organisation(&alice, "Umbrella");

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::world::{code, column, on_both, text};
+use crate::world::{code, column, on_all, text};
 
 #[test]
 fn an_organisation_is_made_read_changed_and_removed_by_its_owner() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let request = json!({"name": "Acme", "description": "anvils", "labels": {"labels": {"a": "1", "b": "2"}}});
         let made = world.ok(&alice, "api.v2.TenantService/Create", request)["tenant"].clone();
@@ -77,7 +77,7 @@ fn an_organisation_is_made_read_changed_and_removed_by_its_owner() {
 
 #[test]
 fn whoever_is_the_last_owner_stays_one() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let acme = world.organisation(&alice, "Acme");
         world.member(&alice, &acme, "bob", "EDITOR");
@@ -128,7 +128,7 @@ fn whoever_is_the_last_owner_stays_one() {
 
 #[test]
 fn a_personal_tenant_belongs_to_its_person() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         world.member(&alice, "alice", "bob", "OWNER");
         let demote = json!({"login": "alice", "member": "alice", "role": "TENANT_ROLE_VIEWER"});
@@ -154,7 +154,7 @@ fn a_personal_tenant_belongs_to_its_person() {
 
 #[test]
 fn every_member_may_leave() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let acme = world.organisation(&alice, "Acme");
         for role in ["OWNER", "EDITOR", "VIEWER", "GUEST"] {
@@ -173,7 +173,7 @@ fn every_member_may_leave() {
 
 #[test]
 fn members_are_added_once_exist_and_are_never_stronger_than_who_adds_them() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         world.login("carol");
         let acme = world.organisation(&alice, "Acme");
@@ -198,7 +198,7 @@ fn members_are_added_once_exist_and_are_never_stronger_than_who_adds_them() {
 
 #[test]
 fn a_guest_sees_of_a_tenant_only_what_stands_on_the_door() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let acme = world.organisation(&alice, "Acme");
         let set = json!({"login": acme, "updateMeta": {}, "email": "boss@acme.test", "description": "anvils",
@@ -238,7 +238,7 @@ fn a_guest_sees_of_a_tenant_only_what_stands_on_the_door() {
 
 #[test]
 fn operators_see_and_change_all_tenants() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let method = "admin.v2.TenantService/Create";
         let made = world.ok(&admin, method, json!({"name": "Acme", "email": "boss@acme.test"}));
@@ -284,7 +284,7 @@ fn operators_see_and_change_all_tenants() {
 
 #[test]
 fn the_provider_tenant_is_there_and_stays() {
-    on_both(|world| {
+    on_all(|world| {
         let admin = world.admin();
         let got = world.ok(&admin, "api.v2.TenantService/Get", json!({"login": "metal-stack"}));
         let labels = &got["tenant"]["meta"]["labels"]["labels"];
@@ -297,7 +297,7 @@ fn the_provider_tenant_is_there_and_stays() {
 
 #[test]
 fn users_cannot_give_a_tenant_the_labels_of_the_system() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, admin) = (world.login("alice"), world.admin());
         let labels = json!({"labels": {"tenant.metal-stack.io/machine-bootstrapper": ""}});
         let create = json!({"name": "Acme", "labels": labels});
@@ -314,7 +314,7 @@ fn users_cannot_give_a_tenant_the_labels_of_the_system() {
 
 #[test]
 fn a_tenant_that_is_removed_takes_its_tokens_with_it_but_nobody_s_last_owner() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, admin) = (world.login("alice"), world.admin());
         let acme = world.organisation(&alice, "Acme");
         world.expect(
@@ -332,7 +332,7 @@ fn a_tenant_that_is_removed_takes_its_tokens_with_it_but_nobody_s_last_owner() {
 
 #[test]
 fn two_owners_who_remove_each_other_at_once_leave_one() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         for round in 0..5 {
             let acme = world.organisation(&alice, &format!("Acme {round}"));

@@ -3,7 +3,7 @@
 use proto::api;
 use serde_json::{Value, json};
 
-use crate::world::{World, code, column, on_both, on_sqlite, text};
+use crate::world::{World, code, column, on_all, text};
 
 const CREATE: &str = "api.v2.TokenService/Create";
 const MACHINE: &str = "00000000-0000-0000-0000-0000000000a1";
@@ -22,7 +22,7 @@ fn made(world: &World, token: &str, request: Value) -> String {
 
 #[test]
 fn a_token_is_made_found_changed_and_revoked_by_its_owner_only() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let project = world.project(&alice, "alice", "rockets");
         let request = json!({"description": "ci", "expires": "3600s", "labels": {"labels": {"a": "1"}},
@@ -79,7 +79,7 @@ fn a_token_is_made_found_changed_and_revoked_by_its_owner_only() {
 
 #[test]
 fn a_token_is_valid_for_as_long_as_asked_for_within_the_bounds() {
-    on_sqlite(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let seconds = |request: Value| {
             let token = world.ok(&alice, CREATE, request)["token"].clone();
@@ -98,7 +98,7 @@ fn a_token_is_valid_for_as_long_as_asked_for_within_the_bounds() {
 
 #[test]
 fn a_login_hands_on_what_its_user_is_and_nothing_more() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let own = world.project(&alice, "alice", "own");
         let acme = world.organisation(&bob, "Acme");
@@ -165,7 +165,7 @@ fn a_login_hands_on_what_its_user_is_and_nothing_more() {
 
 #[test]
 fn a_wildcard_permission_reaches_as_far_as_the_membership_also_in_later_projects() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let wish = json!({"permissions": [{"project": {"project": "*", "methods": [PROJECT_GET, PROJECT_GET]}}]});
         let created = world.ok(&alice, CREATE, wish);
@@ -192,7 +192,7 @@ fn a_wildcard_permission_reaches_as_far_as_the_membership_also_in_later_projects
 
 #[test]
 fn a_token_for_programs_hands_on_no_more_than_it_has() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let project = world.project(&alice, "alice", "rockets");
         let role = |role: &str| json!({"projectRoles": {&project: format!("PROJECT_ROLE_{role}")}});
@@ -248,7 +248,7 @@ fn a_token_for_programs_hands_on_no_more_than_it_has() {
 
 #[test]
 fn what_a_user_loses_their_tokens_lose_at_once() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let acme = world.organisation(&alice, "Acme");
         let project = world.project(&alice, &acme, "rockets");
@@ -292,7 +292,7 @@ fn what_a_user_loses_their_tokens_lose_at_once() {
 
 #[test]
 fn a_login_becomes_the_operator_that_its_role_in_the_provider_tenant_allows() {
-    on_both(|world| {
+    on_all(|world| {
         let provider = world.login("metal-stack");
         let user = world.login("bob");
         let wish = |role: &str| json!({"adminRole": format!("ADMIN_ROLE_{role}")});
@@ -322,7 +322,7 @@ fn a_login_becomes_the_operator_that_its_role_in_the_provider_tenant_allows() {
 
 #[test]
 fn who_is_no_operator_any_more_has_no_operators_token_any_more() {
-    on_both(|world| {
+    on_all(|world| {
         let provider = world.login("metal-stack");
         let operator = world.operator("bob", api::AdminRole::Editor);
         let permission = json!({"permissions": [{"admin": {"methods": [ADMIN_TENANTS]}}]});
@@ -344,7 +344,7 @@ fn who_is_no_operator_any_more_has_no_operators_token_any_more() {
 
 #[test]
 fn updating_a_token_is_checked_like_making_one() {
-    on_both(|world| {
+    on_all(|world| {
         let (alice, bob) = (world.login("alice"), world.login("bob"));
         let project = world.project(&alice, "alice", "rockets");
         let foreign = world.project(&bob, "bob", "foreign");
@@ -381,7 +381,7 @@ fn updating_a_token_is_checked_like_making_one() {
 
 #[test]
 fn a_refreshed_token_is_a_new_one_with_the_same_rights() {
-    on_both(|world| {
+    on_all(|world| {
         let alice = world.login("alice");
         let project = world.project(&alice, "alice", "rockets");
         let wish = json!({"description": "ci", "expires": "1200s", "labels": {"labels": {"a": "1"}},
@@ -414,7 +414,7 @@ fn a_refreshed_token_is_a_new_one_with_the_same_rights() {
 
 #[test]
 fn operators_make_list_and_revoke_tokens_of_all_users() {
-    on_both(|world| {
+    on_all(|world| {
         let (admin, alice) = (world.admin(), world.login("alice"));
         let project = world.project(&alice, "alice", "rockets");
         let method = "admin.v2.TokenService/Create";

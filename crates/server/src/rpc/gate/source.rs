@@ -7,7 +7,7 @@ use ipnet::IpNet;
 /// The address of the caller. What a header says counts only as far as trusted proxies wrote it: anybody can send headers.
 ///
 /// `peer` is the other end of the connection, `forwarded` the values of `X-Forwarded-For` in their order.
-pub(super) fn of<'a>(
+pub(crate) fn of<'a>(
     peer: Option<IpAddr>,
     forwarded: impl IntoIterator<Item = &'a str>,
     trusted: &[IpNet],

@@ -6,10 +6,12 @@ use model::firewall::{self, Rule};
 use proto::api::{self, MachineAllocationType};
 use store::Tx;
 use store::phase::Phase;
+use store::vpn::Member;
 
 use super::record::{self, Record};
 use super::{elect, networks, view};
 use crate::rpc::{Call, Error, filesystem, image, partition, size, size_image_constraint};
+use crate::vpn::{Key, sync as vpn};
 use crate::wire;
 
 /// Label of a machine that names its autonomous system.
@@ -25,44 +27,65 @@ pub(super) async fn create(
     call: &Call,
     request: api::MachineServiceCreateRequest,
 ) -> Result<api::MachineServiceCreateResponse, Error> {
+    // a network call: before the transaction, and taken back when that fails
+    let key = match (&call.app.vpn, request.allocation_type.as_known()) {
+        (Some(vpn), Some(MachineAllocationType::Firewall)) => {
+            project(&mut call.read().await?, &request.project).await?;
+            Some(vpn::invite(vpn, &request.project).await?)
+        }
+        _ => None,
+    };
+    let result = retrying(call, &request, key.as_ref()).await;
+    if let (Err(_), Some(vpn), Some(key)) = (&result, &call.app.vpn, &key) {
+        vpn::take_back(vpn, key).await;
+    }
+    let machine = result?;
+    Ok(api::MachineServiceCreateResponse { machine: machine.into(), ..Default::default() })
+}
+
+async fn retrying(
+    call: &Call,
+    request: &api::MachineServiceCreateRequest,
+    key: Option<&Key>,
+) -> Result<api::Machine, Error> {
     for attempt in 1..=TRIES {
-        match allocate(call, &request).await {
+        match allocate(call, request, key).await {
             Err(error) if error.code() == connectrpc::ErrorCode::Aborted && attempt < TRIES => {
                 tracing::debug!(%error, attempt, "allocation is tried again");
                 tokio::time::sleep(PAUSE * 2_u32.pow(attempt.min(7))).await;
             }
-            result => {
-                let machine = result?;
-                return Ok(api::MachineServiceCreateResponse {
-                    machine: machine.into(),
-                    ..Default::default()
-                });
-            }
+            result => return result,
         }
     }
-    Err(Error::aborted("too many allocations at the same time: retry"))
+    Err(Error::contention("too many allocations at the same time: retry"))
 }
 
 async fn allocate(
     call: &Call,
     request: &api::MachineServiceCreateRequest,
+    key: Option<&Key>,
 ) -> Result<api::Machine, Error> {
     let kind = request.allocation_type.as_known().unwrap_or_default();
     let mut tx = call.write().await?;
-    if store::project::TABLE.get(&mut tx, &request.project).await?.is_none() {
+    // what the machine will refer to is kept, always in this order: project, partition, size, image, layout
+    if store::project::TABLE.keep(&mut tx, &request.project).await?.is_none() {
         return Err(Error::not_found("project", &request.project));
     }
     let place = place(&mut tx, call, request).await?;
-    let partition = partition::get(&mut tx, &place.partition).await?;
+    let partition = partition::keep(&mut tx, &place.partition).await?;
     if place.size != record::UNKNOWN_SIZE {
-        size::get(&mut tx, &place.size).await?;
+        size::keep(&mut tx, &place.size).await?;
     }
     let image = image::resolve(&mut tx, &request.image, call.now).await?;
+    let image = image::keep(&mut tx, &image.id).await?;
     check_kind(request, kind, &image)?;
     size_image_constraint::check(&mut tx, &place.size, &image).await?;
     let layout = match &request.filesystem_layout {
-        Some(id) => filesystem::get(&mut tx, id).await?,
-        None => filesystem::layout_for(&mut tx, &place.size, &image).await?,
+        Some(id) => filesystem::keep(&mut tx, id).await?,
+        None => {
+            let layout = filesystem::layout_for(&mut tx, &place.size, &image).await?;
+            filesystem::keep(&mut tx, &layout.id).await?
+        }
     };
     let planned = networks::plan(&mut tx, request, kind, &place.partition).await?;
 
@@ -85,6 +108,23 @@ async fn allocate(
         allocation.ntp_servers = partition.ntp_servers;
     }
     let id = allocation.uuid.clone();
+    if let (Some(vpn), Some(key)) = (&call.app.vpn, key) {
+        allocation.vpn = api::MachineVPN {
+            control_plane_address: vpn.control_plane_url().to_owned(),
+            auth_key: key.key.clone(),
+            ..Default::default()
+        }
+        .into();
+        let member = Member {
+            allocation: id.clone(),
+            machine: uuid.clone(),
+            project: request.project.clone(),
+            key_id: key.id,
+            joined_after_us: now_us,
+            released: false,
+        };
+        store::vpn::insert(&mut tx, &member).await?;
+    }
     record.machine.allocation = allocation.into();
     record.set_label(ASN_LABEL, Some(asn.to_string()));
     record::save(&mut tx, &mut record, call.now).await?;
@@ -100,6 +140,13 @@ async fn allocate(
     tx.commit().await?;
     tracing::info!(machine = uuid, allocation = id, project = request.project, "allocated");
     Ok(machine)
+}
+
+async fn project(tx: &mut Tx, id: &str) -> Result<(), Error> {
+    match store::project::TABLE.get(tx, id).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::not_found("project", id)),
+    }
 }
 
 /// Where the machine is to be, and how big.
@@ -118,8 +165,8 @@ async fn place(
             (Some(partition), Some(size)) => {
                 Ok(Place { partition: partition.clone(), size: size.clone() })
             }
-            (None, _) => Err(Error::invalid("partition is missing")),
-            (_, None) => Err(Error::invalid("size is missing")),
+            (None, _) => Err(Error::invalid("partition is missing").field("partition")),
+            (_, None) => Err(Error::invalid("size is missing").field("size")),
         };
     };
     if !call.caller()?.is_admin_editor() {
@@ -156,7 +203,7 @@ async fn choose(
     place: &Place,
 ) -> Result<Record, Error> {
     if let Some(uuid) = &request.uuid {
-        let record = elect::take(tx, &uuid.to_lowercase()).await?.ok_or_else(|| {
+        let record = elect::take_named(tx, &uuid.to_lowercase()).await?.ok_or_else(|| {
             Error::invalid(format!("machine {uuid} does not wait for an allocation right now"))
         })?;
         check_free(&record)?;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use model::placement::{self, Load};
 use proto::api;
+use serde::Deserialize;
 use store::Tx;
 use store::waiting::{self, Waiting};
 
 use super::record::{self, Record};
-use crate::rpc::{Error, size_reservation};
-use crate::wire;
+use crate::rpc::{Error, Reason, size_reservation};
 
 /// So many candidates are looked at first.
 const SAMPLE: i64 = 16;
@@ -50,28 +50,42 @@ pub(super) async fn elect(tx: &mut Tx, wish: &Wish<'_>) -> Result<Record, Error>
     }
     // what others hold may come back when they fail
     if !held.is_empty() && waiting::count(tx, wish.partition, wish.size).await? > 0 {
-        return Err(Error::aborted(
+        return Err(Error::contention(
             "all free machines are being allocated by others right now: retry",
         ));
     }
-    Err(Error::exhausted(format!(
+    let sentence = format!(
         "no machine available: no free machine of size {} waits in partition {}",
         wish.size, wish.partition
-    )))
+    );
+    Err(Error::reason(Reason::NoMachineAvailable, sentence)
+        .with("size", wish.size)
+        .with("partition", wish.partition))
 }
 
 fn rack(candidate: &Waiting) -> &str {
     &candidate.rack
 }
 
-/// Takes this machine out of the pool; none when somebody else was faster or it is not free any more.
-pub(super) async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Record>, Error> {
-    if waiting::take(tx, machine).await?.is_none() {
-        return Ok(None);
+/// Takes a candidate out of the pool; none when somebody else holds it, or held it back since it was seen. Everybody holds the
+/// machine first and then its place in the pool.
+async fn take(tx: &mut Tx, machine: &str) -> Result<Option<Record>, Error> {
+    match record::seize(tx, machine).await?.filter(is_free) {
+        Some(record) if waiting::take(tx, machine, true).await? => Ok(Some(record)),
+        _ => Ok(None),
     }
-    Ok(record::get_for_update(tx, machine)
-        .await?
-        .filter(|record| record.allocation().is_none() && !record.is_releasing()))
+}
+
+/// Takes the machine that an operator names out of the pool, also one that is not to be chosen.
+pub(super) async fn take_named(tx: &mut Tx, machine: &str) -> Result<Option<Record>, Error> {
+    match record::get_for_update(tx, machine).await?.filter(is_free) {
+        Some(record) if waiting::take(tx, machine, false).await? => Ok(Some(record)),
+        _ => Ok(None),
+    }
+}
+
+fn is_free(record: &Record) -> bool {
+    record.allocation().is_none() && !record.is_releasing()
 }
 
 /// A random number that is not negative.
@@ -87,6 +101,7 @@ pub(crate) fn position(id: &uuid::Uuid) -> i64 {
 
 /// Machines that are kept for other projects are not taken. Without reservations nothing is counted.
 async fn respect_reservations(tx: &mut Tx, wish: &Wish<'_>) -> Result<(), Error> {
+    store::size_reservation::keep(tx, wish.partition, wish.size).await?;
     if size_reservation::reserved(tx, wish.partition, wish.size).await?.is_empty() {
         return Ok(());
     }
@@ -101,20 +116,38 @@ async fn respect_reservations(tx: &mut Tx, wish: &Wish<'_>) -> Result<(), Error>
     size_reservation::free_for(tx, wish.partition, wish.size, wish.project, free, &allocated).await
 }
 
+/// What of a stored machine matters for where the next one goes; a project may have many, and reading all of each would cost
+/// three times as much.
+#[derive(Deserialize)]
+struct Placed {
+    #[serde(default)]
+    rack: String,
+    allocation: Option<PlacedAllocation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlacedAllocation {
+    #[serde(default)]
+    allocation_type: buffa::EnumValue<api::MachineAllocationType>,
+    placement_labels: Option<api::Labels>,
+}
+
 /// What the project has in each rack.
 async fn load(tx: &mut Tx, wish: &Wish<'_>) -> Result<BTreeMap<String, Load>, Error> {
     let mut load = BTreeMap::<String, Load>::new();
     let rows = store::machine::of_project(tx, wish.project, wish.partition, wish.size).await?;
     for row in rows {
-        let machine: api::Machine = wire::decode(&row)?;
-        let Some(allocation) = machine.allocation.as_option() else { continue };
+        let machine: Placed = serde_json::from_str(&row.body)
+            .map_err(|e| Error::internal(format!("stored machine {} is damaged: {e}", row.id)))?;
+        let Some(allocation) = machine.allocation else { continue };
         if allocation.allocation_type != wish.kind {
             continue;
         }
         let rack = load.entry(machine.rack.clone()).or_default();
         rack.machines += 1;
         if let (Some(wanted), Some(have)) =
-            (wish.placement, allocation.placement_labels.as_option())
+            (wish.placement, allocation.placement_labels.as_ref())
         {
             rack.labelled += wanted
                 .labels

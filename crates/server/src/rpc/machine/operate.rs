@@ -9,7 +9,7 @@ use store::Tx;
 
 use super::record::{self, Record};
 use super::{issue, query, view};
-use crate::rpc::{App, Call, Error, bmc, service};
+use crate::rpc::{App, Call, Error, Reason, bmc, service};
 
 struct Handler(Arc<App>);
 
@@ -33,7 +33,10 @@ async fn get(
     call: &Call,
     request: admin::MachineServiceGetRequest,
 ) -> Result<admin::MachineServiceGetResponse, Error> {
-    let machine = view::require(&mut call.read().await?, &request.uuid).await?;
+    let mut machine = view::require(&mut call.read().await?, &request.uuid).await?;
+    if !call.caller()?.is_admin_editor() {
+        view::hide_secrets(&mut machine);
+    }
     Ok(admin::MachineServiceGetResponse { machine: machine.into(), ..Default::default() })
 }
 
@@ -42,7 +45,10 @@ async fn list(
     request: admin::MachineServiceListRequest,
 ) -> Result<admin::MachineServiceListResponse, Error> {
     let query = request.query.into_option().unwrap_or_default();
-    let machines = query::run(&mut call.read().await?, &query, None).await?;
+    let mut machines = query::run(&mut call.read().await?, &query, None).await?;
+    if !call.caller()?.is_admin_editor() {
+        machines.iter_mut().for_each(view::hide_secrets);
+    }
     Ok(admin::MachineServiceListResponse { machines, ..Default::default() })
 }
 
@@ -121,8 +127,11 @@ async fn list_bmc(
     let mut tx = call.read().await?;
     let query = request.query.into_option().unwrap_or_default();
     let mut answer = admin::MachineServiceListBMCResponse::default();
-    for machine in query::run(&mut tx, &query, None).await? {
-        let (report, _) = bmc::report(&mut tx, &machine.uuid).await?;
+    for (machine, whole) in query::find(&mut tx, &query, None).await? {
+        let report = match &whole.bmc {
+            Some(row) => bmc::decode(row)?,
+            None => bmc::unknown(&machine.uuid),
+        };
         answer.bmc_details.push(api::MachineBMCDetails {
             partition: machine.partition.as_option().map(|p| p.id.clone()).unwrap_or_default(),
             size: machine.size.as_option().map(|s| s.id.clone()).unwrap_or_default(),
@@ -145,7 +154,10 @@ async fn console_password(
         .await?
         .ok_or_else(|| Error::not_found("machine", &request.uuid))?;
     if record.allocation().is_none() {
-        return Err(Error::precondition(format!("machine {} is not allocated", request.uuid)));
+        return Err(Error::reason(
+            Reason::NotAllocated,
+            format!("machine {} is not allocated", request.uuid),
+        ));
     }
     let Some(password) = store::machine::console_password(&mut tx, &record.row.id).await? else {
         return Err(Error::precondition(format!(

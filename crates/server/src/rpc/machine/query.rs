@@ -1,22 +1,51 @@
 //! Which machines a query means. Columns narrow down in the database, the rest is compared here.
 
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use proto::api;
 use store::Tx;
-use store::machine::TABLE;
+use store::machine::{Filter, Whole};
 
-use super::record::Record;
 use super::view::Shared;
 use crate::rpc::{Error, bmc};
 use crate::wire::{self, asks, has_labels};
 
-/// The machines that a query means, sorted by id; `project` narrows down to those allocated to it.
+/// More machines than this are read by several threads.
+const FEW: usize = 500;
+
+/// The machines that a query means as users see them, sorted by id; `project` narrows down to those allocated to it.
 pub(crate) async fn run(
     tx: &mut Tx,
     query: &api::MachineQuery,
     project: Option<&str>,
 ) -> Result<Vec<api::Machine>, Error> {
+    let machines = narrow(tx, query, project).await?;
+    let shared = Shared::of(tx, &machines).await?;
+    let query = query.clone();
+    each(machines, move |whole| {
+        let Some(machine) = select(&query, &whole)? else { return Ok(None) };
+        shared.machine(machine, &whole).map(Some)
+    })
+    .await
+}
+
+/// As [`run`], the machines as they are stored with what the narrow tables know of them.
+pub(crate) async fn find(
+    tx: &mut Tx,
+    query: &api::MachineQuery,
+    project: Option<&str>,
+) -> Result<Vec<(api::Machine, Whole)>, Error> {
+    let machines = narrow(tx, query, project).await?;
+    let query = query.clone();
+    each(machines, move |whole| Ok(select(&query, &whole)?.map(|machine| (machine, whole)))).await
+}
+
+/// Those that columns do not exclude.
+async fn narrow(
+    tx: &mut Tx,
+    query: &api::MachineQuery,
+    project: Option<&str>,
+) -> Result<Vec<Whole>, Error> {
     let asked_project =
         query.allocation.as_option().and_then(|allocation| allocation.project.as_deref());
     if let (Some(own), Some(asked)) = (project, asked_project)
@@ -24,46 +53,51 @@ pub(crate) async fn run(
     {
         return Ok(Vec::new());
     }
-    let project = project.or(asked_project);
-    let rows = TABLE
-        .select()
-        .eq_opt("id", query.uuid.as_ref().map(|uuid| uuid.to_lowercase()))
-        .eq_opt("partition", query.partition.as_deref())
-        .eq_opt("rack", query.rack.as_deref())
-        .eq_opt("size", query.size.as_deref())
-        .eq_opt("project", project)
-        .all(tx)
-        .await?;
-    let one = rows.len() == 1;
-    let events = match (project, rows.first()) {
-        (_, None) => return Ok(Vec::new()),
-        (_, Some(row)) if one => store::event::get(tx, &row.id).await?.into_iter().collect(),
-        (Some(project), _) => store::event::of_project(tx, project).await?,
-        (None, _) => store::event::all(tx).await?,
+    let id = query.uuid.as_ref().map(|uuid| uuid.to_lowercase());
+    let filter = Filter {
+        id: id.as_deref(),
+        partition: query.partition.as_deref(),
+        rack: query.rack.as_deref(),
+        size: query.size.as_deref(),
+        project: project.or(asked_project),
     };
-    let events: HashMap<_, _> = events.into_iter().map(|e| (e.machine.clone(), e)).collect();
-    let only = rows.first().filter(|_| one).map(|row| row.id.as_str());
-    let mut reports = HashMap::new();
-    for row in store::machine::bmcs(tx, only).await? {
-        reports.insert(row.machine.clone(), bmc::decode(&row)?);
+    Ok(store::machine::wholes(tx, filter).await?)
+}
+
+/// The machine, if the query means it.
+fn select(query: &api::MachineQuery, whole: &Whole) -> Result<Option<api::Machine>, Error> {
+    let asks_report = query.bmc.as_option().is_some() || query.fru.as_option().is_some();
+    let report = match whole.bmc.as_ref().filter(|_| asks_report) {
+        Some(row) => bmc::decode(row)?,
+        None => api::MachineBMCReport::default(),
+    };
+    let machine = wire::decode(&whole.row)?;
+    Ok(matches(query, &machine, &report, whole.waits).then_some(machine))
+}
+
+/// Does the same with each and keeps the order. Reading thousands of machines takes a while: other calls go on meanwhile.
+async fn each<T: Send + 'static>(
+    mut machines: Vec<Whole>,
+    step: impl Fn(Whole) -> Result<Option<T>, Error> + Send + Sync + 'static,
+) -> Result<Vec<T>, Error> {
+    if machines.len() <= FEW {
+        return machines.into_iter().filter_map(|whole| step(whole).transpose()).collect();
     }
-    let waiting: HashSet<String> = if query.waiting.is_some() {
-        store::waiting::all(tx).await?.into_iter().collect()
-    } else {
-        HashSet::new()
-    };
-    let mut shared = Shared::default();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
+    let share = machines.len().div_ceil(threads);
+    let step = Arc::new(step);
+    let mut tasks = Vec::new();
+    while !machines.is_empty() {
+        let rest = machines.split_off(share.min(machines.len()));
+        let (part, step) = (std::mem::replace(&mut machines, rest), Arc::clone(&step));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            let all = part.into_iter().filter_map(|whole| step(whole).transpose());
+            all.collect::<Result<Vec<_>, _>>()
+        }));
+    }
     let mut found = Vec::new();
-    let none = api::MachineBMCReport::default();
-    for row in rows {
-        let id = row.id.clone();
-        let machine = wire::decode(&row)?;
-        let report = reports.get(&id);
-        if !matches(query, &machine, report.unwrap_or(&none), waiting.contains(&id)) {
-            continue;
-        }
-        let record = Record { row, machine };
-        found.push(shared.machine(tx, record, events.get(&id), report).await?);
+    for task in tasks {
+        found.extend(task.await.map_err(|e| Error::internal(format!("list of machines: {e}")))??);
     }
     Ok(found)
 }
@@ -168,8 +202,9 @@ fn of_hardware(query: &api::MachineHardwareQuery, machine: &api::Machine) -> boo
 fn of_bmc(query: &api::MachineBMCQuery, report: &api::MachineBMCReport) -> bool {
     let default = api::MachineBMC::default();
     let bmc = report.bmc.as_option().unwrap_or(&default);
-    // the address may carry a port
+    // the address carries a port, behind brackets if it is one of IPv6
     let host = bmc.address.rsplit_once(':').map_or(bmc.address.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     query.address.as_ref().is_none_or(|address| *address == bmc.address || address == host)
         && query.mac.as_ref().is_none_or(|mac| mac.eq_ignore_ascii_case(&bmc.mac))
         && asks(query.user.as_ref(), bmc.user.as_str())

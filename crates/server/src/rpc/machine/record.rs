@@ -85,9 +85,20 @@ pub(crate) async fn get_for_update(tx: &mut Tx, uuid: &str) -> Result<Option<Rec
     TABLE.get_for_update(tx, &uuid.to_lowercase()).await?.map(Record::new).transpose()
 }
 
+/// As [`get_for_update`]; none also when somebody else holds it.
+pub(crate) async fn seize(tx: &mut Tx, uuid: &str) -> Result<Option<Record>, Error> {
+    TABLE.seize(tx, uuid).await?.map(Record::new).transpose()
+}
+
 /// As [`get_for_update`], `not_found` when there is none.
 pub(crate) async fn require_for_update(tx: &mut Tx, uuid: &str) -> Result<Record, Error> {
     get_for_update(tx, uuid).await?.ok_or_else(|| Error::not_found("machine", uuid))
+}
+
+/// The machines of a size that are not allocated; they stay as they are until the transaction ends.
+pub(crate) async fn free_of_size(tx: &mut Tx, size: &str) -> Result<Vec<Record>, Error> {
+    let select = TABLE.select().eq("size", size).is_null("allocation", true);
+    select.for_update().all(tx).await?.into_iter().map(Record::new).collect()
 }
 
 /// The machine of a project; those of others do not exist for the caller.
@@ -124,13 +135,11 @@ pub(crate) async fn ensure(
     status.condition.get_or_insert_default().state = api::MachineState::Available.into();
     let row = Entity::new(&uuid, wire::encode(&machine)?, now.as_microsecond());
     let record = Record { row, machine };
-    match TABLE.insert(tx, &record.row, &record.columns()).await {
-        Ok(()) => Ok(record),
-        Err(store::Error::Unique(_)) => {
-            Err(Error::aborted(format!("machine {uuid} was made at the same time: retry")))
-        }
-        Err(error) => Err(error.into()),
+    if TABLE.insert_if_absent(tx, &record.row, &record.columns()).await? {
+        return Ok(record);
     }
+    // somebody else heard of it at the same time, for instance through its other network card
+    require_for_update(tx, &uuid).await
 }
 
 /// Stores a changed machine and wakes who watches it.

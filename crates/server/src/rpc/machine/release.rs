@@ -10,7 +10,7 @@ use store::job::{self, Job, State};
 
 use super::record::{self, Record};
 use super::view;
-use crate::rpc::{App, Error, bmc, event, switch};
+use crate::rpc::{App, Error, Reason, bmc, event, switch};
 use crate::{ipam, wire};
 
 /// Queue and kind of the jobs.
@@ -37,12 +37,18 @@ pub(crate) async fn begin(
 ) -> Result<api::Machine, Error> {
     let uuid = record.row.id.clone();
     let Some(allocation) = record.allocation().map(|allocation| allocation.uuid.clone()) else {
-        return Err(Error::precondition(format!("machine {uuid} is not allocated")));
+        return Err(Error::reason(
+            Reason::NotAllocated,
+            format!("machine {uuid} is not allocated"),
+        ));
     };
     if record.state() == api::MachineState::Locked {
-        return Err(Error::precondition(format!(
-            "machine {uuid} is locked: an operator must unlock it before it can be released"
-        )));
+        return Err(Error::reason(
+            Reason::Locked,
+            format!(
+                "machine {uuid} is locked: an operator must unlock it before it can be released"
+            ),
+        ));
     }
     // asked twice, it is done once
     if record.is_releasing() {
@@ -145,6 +151,7 @@ async fn finish(tx: &mut Tx, payload: &Payload, now: Timestamp) -> Result<(), Er
         ipam::release_asn(tx, asn).await?;
     }
     store::machine::set_console_password(tx, &id, None).await?;
+    store::vpn::release(tx, &allocation.uuid).await?;
     record.machine.allocation = None.into();
     record.machine.meta.get_or_insert_default().deletion_task_id = None;
     record.set_label(super::allocate::ASN_LABEL, None);

@@ -1,90 +1,101 @@
 //! A machine as users see it: the stored one with what other tables know of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto::api;
-use store::Tx;
-use store::event::Events;
+use serde::Deserialize;
+use store::machine::Whole;
+use store::{Entity, Tx};
 
-use super::record::{self, Record, UNKNOWN_SIZE};
-use crate::rpc::{Error, bmc, event};
+use super::record::{Record, UNKNOWN_SIZE};
+use crate::rpc::{Error, event};
 use crate::wire;
 
 /// What many machines share, read once.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Shared {
-    partitions: HashMap<String, Option<api::Partition>>,
-    sizes: HashMap<String, Option<api::Size>>,
+    partitions: HashMap<String, api::Partition>,
+    sizes: HashMap<String, api::Size>,
 }
 
 impl Shared {
-    async fn fill(&mut self, tx: &mut Tx, machine: &mut api::Machine) -> Result<(), Error> {
-        if let Some(id) = machine.partition.as_option().map(|partition| partition.id.clone()) {
-            if !self.partitions.contains_key(&id) {
-                let row = store::partition::TABLE.get(tx, &id).await?;
-                self.partitions.insert(id.clone(), row.as_ref().map(wire::decode).transpose()?);
-            }
-            if let Some(Some(partition)) = self.partitions.get(&id) {
-                machine.partition = partition.clone().into();
-            }
+    /// What these machines share.
+    pub(crate) async fn of(tx: &mut Tx, machines: &[Whole]) -> Result<Self, Error> {
+        let mut shared = Self::default();
+        let partitions: HashSet<_> = machines.iter().map(|whole| &whole.partition).collect();
+        for id in partitions {
+            shared.know(store::partition::TABLE.get(tx, id).await?.as_ref(), None)?;
         }
-        if let Some(id) = machine.size.as_option().map(|size| size.id.clone()) {
-            if !self.sizes.contains_key(&id) {
-                let row = store::size::TABLE.get(tx, &id).await?;
-                self.sizes.insert(id.clone(), row.as_ref().map(wire::decode).transpose()?);
-            }
-            match self.sizes.get(&id) {
-                Some(Some(size)) => machine.size = size.clone().into(),
-                _ => {
-                    let id = if id.is_empty() { UNKNOWN_SIZE.to_owned() } else { id };
-                    machine.size = api::Size { id, ..Default::default() }.into();
-                }
-            }
+        let sizes: HashSet<_> = machines.iter().map(|whole| &whole.size).collect();
+        for id in sizes {
+            shared.know(None, store::size::TABLE.get(tx, id).await?.as_ref())?;
+        }
+        Ok(shared)
+    }
+
+    /// Knows a partition and a size.
+    fn know(&mut self, partition: Option<&Entity>, size: Option<&Entity>) -> Result<(), Error> {
+        if let Some(row) = partition {
+            self.partitions.insert(row.id.clone(), wire::decode(row)?);
+        }
+        if let Some(row) = size {
+            self.sizes.insert(row.id.clone(), wire::decode(row)?);
         }
         Ok(())
     }
 
-    /// The machine of a record.
-    pub(crate) async fn machine(
-        &mut self,
-        tx: &mut Tx,
-        record: Record,
-        events: Option<&Events>,
-        report: Option<&api::MachineBMCReport>,
+    /// A machine as users see it; `machine` is what the row of `whole` holds.
+    pub(crate) fn machine(
+        &self,
+        mut machine: api::Machine,
+        whole: &Whole,
     ) -> Result<api::Machine, Error> {
-        let mut machine = record.machine;
-        self.fill(tx, &mut machine).await?;
+        let partition = machine.partition.as_option();
+        if let Some(partition) = partition.and_then(|partition| self.partitions.get(&partition.id)) {
+            machine.partition = partition.clone().into();
+        }
+        if let Some(size) = machine.size.as_option_mut() {
+            match self.sizes.get(&size.id) {
+                Some(known) => machine.size = known.clone().into(),
+                None if size.id.is_empty() => size.id = UNKNOWN_SIZE.to_owned(),
+                None => {}
+            }
+        }
         let status = machine.status.get_or_insert_default();
         status.liveliness = api::MachineLiveliness::Unspecified.into();
-        if let Some(events) = events {
+        if let Some(bmc) = &whole.bmc {
+            let light: Light = serde_json::from_str(&bmc.body)
+                .map_err(|e| Error::internal(format!("BMC of {} is damaged: {e}", bmc.machine)))?;
+            status.led_state = light.led_state.into();
+        }
+        if let Some(events) = &whole.events {
             status.liveliness =
                 buffa::EnumValue::from(i32::try_from(events.liveliness).unwrap_or_default());
-        }
-        if let Some(report) = report {
-            status.led_state = report.led_state.clone();
-        }
-        if let Some(events) = events {
             machine.recent_provisioning_events = event::view(events)?.into();
         }
         Ok(machine)
     }
 }
 
+/// What machines show of the report of their BMC; reading all of it would cost more than the rest of the machine.
+#[derive(Deserialize)]
+struct Light {
+    #[serde(rename = "ledState")]
+    led_state: Option<api::MachineChassisIdentifyLEDState>,
+}
+
 /// One machine.
 pub(crate) async fn one(tx: &mut Tx, uuid: &str) -> Result<Option<api::Machine>, Error> {
-    match record::get(tx, uuid).await? {
-        Some(record) => of(tx, record).await.map(Some),
-        None => Ok(None),
-    }
+    let found = store::machine::whole(tx, &uuid.to_lowercase()).await?;
+    let Some((whole, partition, size)) = found else { return Ok(None) };
+    let mut shared = Shared::default();
+    shared.know(partition.as_ref(), size.as_ref())?;
+    shared.machine(wire::decode(&whole.row)?, &whole).map(Some)
 }
 
 /// The machine of a record that was just read or saved.
-pub(crate) async fn of(tx: &mut Tx, mut record: Record) -> Result<api::Machine, Error> {
-    // as it is stored, with the times and generation of the row
-    record.machine = wire::decode(&record.row)?;
-    let events = store::event::get(tx, &record.row.id).await?;
-    let (report, _) = bmc::report(tx, &record.row.id).await?;
-    Shared::default().machine(tx, record, events.as_ref(), Some(&report)).await
+pub(crate) async fn of(tx: &mut Tx, record: Record) -> Result<api::Machine, Error> {
+    require(tx, &record.row.id).await
 }
 
 /// As [`one`], `not_found` when there is none.

@@ -8,7 +8,7 @@ use store::Tx;
 use store::prefix::{self, Prefix, block};
 use uuid::Uuid;
 
-use super::{Call, Error, KIND, columns, consumption, kind_of, lengths, nets};
+use super::{Call, Error, KIND, Reason, columns, consumption, kind_of, lengths, nets};
 use crate::{ipam, wire};
 
 /// How often to begin anew when another transaction was in the way.
@@ -358,9 +358,10 @@ async fn carve(
             return Ok((block, Some(pool)));
         }
     }
-    Err(Error::exhausted(format!(
+    let sentence = format!(
         "network {} has no free {} prefix of length {length} left",
         parent.id,
         rules::name_of(family)
-    )))
+    );
+    Err(Error::reason(Reason::NoPrefixAvailable, sentence).with("network", &parent.id))
 }

@@ -37,7 +37,7 @@ async fn delete(tx: &mut Tx, id: &str, project: Option<&str>) -> Result<api::Net
     let ips = store::ip::TABLE.select().eq("network", id).count(tx).await?;
     for (count, what) in [(children, "child networks"), (ips, "ips")] {
         if count > 0 {
-            return Err(Error::precondition(format!(
+            return Err(Error::in_use(format!(
                 "network {id} is in use: there are still {count} {what}, remove them first"
             )));
         }

@@ -170,14 +170,12 @@ async fn remove(tx: &mut Tx, old: &Prefix) -> Result<(), Error> {
     let net = old.block.net();
     let ips = store::ip::TABLE.select().eq("prefix", &old.id).count(tx).await?;
     if ips > 0 {
-        return Err(Error::precondition(format!(
-            "there are still {ips} ips present in prefix: {net}"
-        )));
+        return Err(Error::in_use(format!("there are still {ips} ips present in prefix: {net}")));
     }
     prefix::delete(tx, old).await.map_err(|error| match error {
-        store::Error::ForeignKey(_) => Error::precondition(format!(
-            "there are still child networks or ips present in prefix: {net}"
-        )),
+        store::Error::ForeignKey(_) => {
+            Error::in_use(format!("there are still child networks or ips present in prefix: {net}"))
+        }
         other => other.into(),
     })
 }

@@ -35,7 +35,8 @@ pub(super) async fn all(
             since_us: member.created_at_us,
         }
     };
-    let direct = project::MEMBERS.list(tx, &project.uuid).await?.into_iter().map(participant(false));
+    let direct =
+        project::MEMBERS.list(tx, &project.uuid).await?.into_iter().map(participant(false));
     let inherited = if with_inherited {
         let guest = i64::from(api::TenantRole::Guest as i32);
         let mut members = store::tenant::MEMBERS.list(tx, &project.tenant).await?;

@@ -127,7 +127,7 @@ async fn delete(
     let (_, row) = hold(&mut tx, &request.id).await?;
     let cables = store::switch::connections_of_switch(&mut tx, &request.id).await?;
     if !cables.is_empty() && !request.force {
-        return Err(Error::precondition(format!(
+        return Err(Error::in_use(format!(
             "{} cables of machines end at switch {}: migrate it to another switch, or use force",
             cables.len(),
             request.id

@@ -14,7 +14,8 @@ use crate::wire;
 
 /// Members, and guests who take part in single projects only, ordered by login.
 pub(super) async fn all(tx: &mut Tx, login: &str) -> Result<Vec<api::TenantMember>, Error> {
-    let mut members: BTreeMap<String, api::TenantMember> = tenant::MEMBERS.list(tx, login)
+    let mut members: BTreeMap<String, api::TenantMember> = tenant::MEMBERS
+        .list(tx, login)
         .await?
         .iter()
         .map(|member| (member.member.clone(), message(member)))
