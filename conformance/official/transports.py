@@ -62,8 +62,8 @@ class Transport:
             http_version=pyqwest.HTTPVersion.HTTP2, timeout=PATIENCE))
         self._channel = grpc.insecure_channel(url.removeprefix("http://")) if protocol == GRPCIO else None
 
-    def call(self, path, request):
-        """Sends a request: a message, or an iterator of messages for a stream. Raises `Refused`."""
+    def call(self, path, request, timeout_ms=None):
+        """Sends a request, and gives the answer: a message, or an iterator of messages for a stream. Raises `Refused`."""
         descriptor = methods()[path]
         if self._channel:
             return self._grpcio(path, descriptor, request)
@@ -74,7 +74,7 @@ class Transport:
         name = name if hasattr(stub, name) else name + "_"
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
-            answer = getattr(stub, name)(request, headers=headers)
+            answer = getattr(stub, name)(request, headers=headers, timeout_ms=timeout_ms)
         except ConnectError as error:
             raise _refused(error) from None
         return self._follow(answer) if descriptor.server_streaming else answer

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::shell::step;
 
 /// What is run, in this order: module and arguments.
-const SUITES: [&[&str]; 6] = [
+const SUITES: [&[&str]; 7] = [
     // repeats reads and errors over all other protocols
     &["official", "--agree"],
     &["official", "--protocol", "connect-json"],
@@ -16,6 +16,7 @@ const SUITES: [&[&str]; 6] = [
     &["official", "--protocol", "grpc-web"],
     &["official", "--engine", "postgres"],
     &["official", "--engine", "postgres", "--replicas", "2", "--protocol", "grpc"],
+    &["validation"],
 ];
 
 /// All suites with the Python of the virtual environment.
