@@ -98,12 +98,7 @@ pub async fn take(tx: &mut Tx, id: &str, now_us: i64) -> Result<Taken, Error> {
 ///
 /// # Errors
 /// The database failed.
-pub async fn succeed(
-    tx: &mut Tx,
-    id: &str,
-    owner: &str,
-    expires_at_us: i64,
-) -> Result<(), Error> {
+pub async fn succeed(tx: &mut Tx, id: &str, owner: &str, expires_at_us: i64) -> Result<(), Error> {
     tx.execute(
         "UPDATE login SET owner = $2, expires_at = $3, nonce = '', verifier = '' WHERE id = $1",
         &[id.into(), owner.into(), expires_at_us.into()],

@@ -4,31 +4,35 @@ use crate::{Db, Error};
 
 /// Steps in order; a step that has shipped is never changed. Each is a list of the statements of several tables, those that are
 /// referred to first.
-const STEPS: &[&[&[&str]]] = &[&[
-    crate::signing_key::SCHEMA,
-    crate::token::SCHEMA,
-    crate::tenant::SCHEMA,
-    crate::project::SCHEMA,
-    crate::invite::SCHEMA,
-    crate::partition::SCHEMA,
-    crate::size::SCHEMA,
-    crate::image::SCHEMA,
-    crate::filesystem_layout::SCHEMA,
-    crate::size_image_constraint::SCHEMA,
-    crate::size_reservation::SCHEMA,
-    crate::network::SCHEMA,
-    crate::prefix::SCHEMA,
-    crate::ip::SCHEMA,
-    crate::machine::SCHEMA,
-    crate::waiting::SCHEMA,
-    crate::switch::SCHEMA,
-    crate::event::SCHEMA,
-    crate::phase::SCHEMA,
-    crate::job::SCHEMA,
-    crate::component::SCHEMA,
-    crate::audit::SCHEMA,
-    crate::rate::SCHEMA,
-], &[crate::login::SCHEMA], &[crate::idempotency::SCHEMA, crate::vpn::SCHEMA]];
+const STEPS: &[&[&[&str]]] = &[
+    &[
+        crate::signing_key::SCHEMA,
+        crate::token::SCHEMA,
+        crate::tenant::SCHEMA,
+        crate::project::SCHEMA,
+        crate::invite::SCHEMA,
+        crate::partition::SCHEMA,
+        crate::size::SCHEMA,
+        crate::image::SCHEMA,
+        crate::filesystem_layout::SCHEMA,
+        crate::size_image_constraint::SCHEMA,
+        crate::size_reservation::SCHEMA,
+        crate::network::SCHEMA,
+        crate::prefix::SCHEMA,
+        crate::ip::SCHEMA,
+        crate::machine::SCHEMA,
+        crate::waiting::SCHEMA,
+        crate::switch::SCHEMA,
+        crate::event::SCHEMA,
+        crate::phase::SCHEMA,
+        crate::job::SCHEMA,
+        crate::component::SCHEMA,
+        crate::audit::SCHEMA,
+        crate::rate::SCHEMA,
+    ],
+    &[crate::login::SCHEMA],
+    &[crate::idempotency::SCHEMA, crate::vpn::SCHEMA],
+];
 
 /// Any number that nothing else locks.
 const LOCK: i64 = 7_243_001;

@@ -302,7 +302,8 @@ pub(crate) async fn answer(app: &App, login: Option<&Login>, visit: &Visit<'_>) 
         .into();
     };
     if let Some(source) = visit.source
-        && let Err(exceeded) = app.rate.count(Subject::Address(source), Timestamp::now())
+        && let Err(exceeded) =
+            app.rate.count(&app.db, Subject::Address(source), Timestamp::now()).await
     {
         let page: Page = Refused::new(
             StatusCode::TOO_MANY_REQUESTS,

@@ -52,7 +52,8 @@ impl Browser {
     fn saw(&mut self, url: &str, mut response: ureq::http::Response<ureq::Body>) -> Seen {
         for cookie in response.headers().get_all("set-cookie") {
             let cookie = cookie.to_str().expect("text");
-            let (name, value) = cookie.split(';').next().unwrap_or_default().split_once('=').expect("a cookie");
+            let (name, value) =
+                cookie.split(';').next().unwrap_or_default().split_once('=').expect("a cookie");
             let key = (origin(url), name.trim().to_owned());
             if value.is_empty() {
                 self.jar.remove(&key);
@@ -60,7 +61,8 @@ impl Browser {
                 self.jar.insert(key, value.to_owned());
             }
         }
-        let location = response.headers().get("location").map(|l| absolute(url, l.to_str().expect("text")));
+        let location =
+            response.headers().get("location").map(|l| absolute(url, l.to_str().expect("text")));
         Seen {
             url: url.to_owned(),
             status: response.status().as_u16(),
@@ -71,7 +73,12 @@ impl Browser {
 
     /// Goes where pages send to and fills in the provider's forms, until somebody is to be called who is not at `between`.
     /// Returns the last page, or the address outside.
-    pub(crate) fn log_in(&mut self, start: &str, name: &str, between: &[&str]) -> Result<String, Seen> {
+    pub(crate) fn log_in(
+        &mut self,
+        start: &str,
+        name: &str,
+        between: &[&str],
+    ) -> Result<String, Seen> {
         let mut seen = self.get(start);
         for _ in 0..20 {
             if let Some(location) = seen.location.take() {

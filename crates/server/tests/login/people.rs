@@ -8,7 +8,8 @@ use crate::site::{Site, TARGET, on_both, on_sqlite};
 #[test]
 fn a_person_logs_in_and_is_a_tenant() {
     on_both(|site| {
-        site.provider.person("ann@a.example", &json!({"picture": "https://pictures.example/ann.png"}));
+        site.provider
+            .person("ann@a.example", &json!({"picture": "https://pictures.example/ann.png"}));
         let mut browser = Browser::new();
         let token = site.log_in(&mut browser, "ann@a.example");
         let user = site.user(&token);
@@ -18,8 +19,11 @@ fn a_person_logs_in_and_is_a_tenant() {
         assert_eq!(user["avatarUrl"], "https://pictures.example/ann.png");
         assert_eq!(user["defaultTenant"]["createdBy"], login);
         // owner of the tenant that she is: she may do what only owners may
-        let (status, made) =
-            site.call(&token, "api.v2.ProjectService/Create", json!({"login": login, "name": "web"}));
+        let (status, made) = site.call(
+            &token,
+            "api.v2.ProjectService/Create",
+            json!({"login": login, "name": "web"}),
+        );
         assert_eq!(status, 200, "{made}");
         let (_, tokens) = site.call(&token, "api.v2.TokenService/List", json!({}));
         assert_eq!(tokens["tokens"][0]["tokenType"], "TOKEN_TYPE_USER", "{tokens}");
@@ -38,7 +42,8 @@ fn defect_29_a_changed_avatar_does_not_break_the_login() {
         for picture in ["https://p.example/1.png", "https://p.example/2.png", "no address at all"] {
             site.provider.person(name, &json!({ "picture": picture }));
             let user = site.user(&site.log_in(&mut browser, name));
-            let shown = if picture.starts_with("https") { picture } else { "https://p.example/2.png" };
+            let shown =
+                if picture.starts_with("https") { picture } else { "https://p.example/2.png" };
             assert_eq!(user["avatarUrl"], shown);
         }
     });
@@ -61,11 +66,15 @@ fn defect_8_logout_revokes_what_the_login_led_to_and_nothing_else() {
         assert!(end.starts_with(&format!("{}/session/end", site.provider.issuer)), "{end}");
         for gone in [&token, &refreshed] {
             let (status, answer) = site.call(gone, "api.v2.UserService/Get", json!({}));
-            assert_eq!((status, answer["message"].as_str()), (401, Some("token was revoked")));
+            let why = answer["message"].as_str().unwrap_or_default();
+            assert!(status == 401 && why.contains("revoked"), "{answer}");
         }
         site.user(&elsewhere);
         let (_, left) = site.call(&elsewhere, "api.v2.TokenService/List", json!({}));
-        assert!(left.to_string().contains(made["token"]["uuid"].as_str().expect("an id")), "{left}");
+        assert!(
+            left.to_string().contains(made["token"]["uuid"].as_str().expect("an id")),
+            "{left}"
+        );
         // once more is no error
         let seen = browser.get(&format!("{}/auth/logout/openid-connect", site.url));
         assert_eq!(seen.status, 303);
@@ -74,16 +83,23 @@ fn defect_8_logout_revokes_what_the_login_led_to_and_nothing_else() {
 
 #[test]
 fn two_logins_of_one_browser_at_the_same_time() {
-    on_sqlite(|_, _| {}, |site| {
-        let mut browser = Browser::new();
-        let issuer = site.provider.issuer.as_str();
-        let first = browser.until(&site.start_url(TARGET), "di@a.example", issuer);
-        let second = browser.until(&site.start_url(TARGET), "di@a.example", issuer);
-        for back in [second, first] {
-            let seen = browser.get(&back);
-            assert!(seen.location.is_some_and(|target| target.contains("token=")), "{}", seen.text);
-        }
-    });
+    on_sqlite(
+        |_, _| {},
+        |site| {
+            let mut browser = Browser::new();
+            let issuer = site.provider.issuer.as_str();
+            let first = browser.until(&site.start_url(TARGET), "di@a.example", issuer);
+            let second = browser.until(&site.start_url(TARGET), "di@a.example", issuer);
+            for back in [second, first] {
+                let seen = browser.get(&back);
+                assert!(
+                    seen.location.is_some_and(|target| target.contains("token=")),
+                    "{}",
+                    seen.text
+                );
+            }
+        },
+    );
 }
 
 #[test]

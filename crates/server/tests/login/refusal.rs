@@ -42,7 +42,10 @@ impl Middle {
                 reader.read_exact(&mut body).expect("a body");
                 seen.lock().expect("no panic").push(path.clone());
                 let text = answer(&path);
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+                    text.len()
+                );
                 reader.get_mut().write_all(answer.as_bytes()).expect("sent");
             }
         });
@@ -66,11 +69,19 @@ fn a_foreign_target_is_refused_before_anything_else_is_done() {
         move |config, _| config.discovery_url = format!("{url}/.well-known/openid-configuration"),
         move |site| {
             let mut browser = Browser::new();
-            for target in ["https://evil.example/", "http://127.0.0.1@evil.example/", "https://console.example/"] {
+            for target in [
+                "https://evil.example/",
+                "http://127.0.0.1@evil.example/",
+                "https://console.example/",
+            ] {
                 let seen = browser.get(&site.start_url(target));
                 refused(&seen, 400, "an address that is not allowed");
             }
-            refused(&browser.get(&format!("{}/auth/openid-connect", site.url)), 400, "not known where");
+            refused(
+                &browser.get(&format!("{}/auth/openid-connect", site.url)),
+                400,
+                "not known where",
+            );
             assert!(visits.lock().expect("no panic").is_empty(), "the provider was asked");
             // an allowed one goes on, to a provider that says nothing sensible
             refused(&browser.get(&site.start_url(TARGET)), 503, "does not answer");
@@ -111,7 +122,8 @@ fn a_code_is_used_once_and_only_with_its_verifier() {
         for wrong in [code.clone(), "made-up".to_owned()] {
             let start = browser.get(&site.start_url(TARGET)).location.expect("the provider");
             let state = parameter(&start, "state").expect("a state");
-            let back = format!("{}/auth/openid-connect/callback?state={state}&code={wrong}", site.url);
+            let back =
+                format!("{}/auth/openid-connect/callback?state={state}&code={wrong}", site.url);
             refused(&browser.get(&back), 400, "does not accept the code");
         }
         let fresh = browser.until(&site.start_url(TARGET), "hal@a.example", issuer);
@@ -156,14 +168,17 @@ fn a_login_that_took_too_long_is_refused() {
 
 #[test]
 fn who_aborts_is_told_so() {
-    on_sqlite(|_, _| {}, |site| {
-        let mut browser = Browser::new();
-        let start = browser.get(&site.start_url(TARGET)).location.expect("the provider");
-        let form = browser.get(&start).location.expect("a form");
-        let aborted = browser.get(&format!("{form}/abort")).location.expect("resumes");
-        let back = browser.get(&aborted).location.expect("back");
-        refused(&browser.get(&back), 403, "did not let you in: End-User aborted interaction");
-    });
+    on_sqlite(
+        |_, _| {},
+        |site| {
+            let mut browser = Browser::new();
+            let start = browser.get(&site.start_url(TARGET)).location.expect("the provider");
+            let form = browser.get(&start).location.expect("a form");
+            let aborted = browser.get(&format!("{form}/abort")).location.expect("resumes");
+            let back = browser.get(&aborted).location.expect("back");
+            refused(&browser.get(&back), 403, "did not let you in: End-User aborted interaction");
+        },
+    );
 }
 
 #[test]
@@ -237,14 +252,18 @@ fn an_identity_token_for_another_client_or_login_is_refused() {
             let mut browser = Browser::new();
             let back = "http://127.0.0.1:9/other";
             let other = site.provider.register(back);
-            let mut attempt = |client: &Client, back: &str, nonce: Option<&str>, change: &dyn Fn(String) -> String| {
+            let mut attempt = |client: &Client,
+                               back: &str,
+                               nonce: Option<&str>,
+                               change: &dyn Fn(String) -> String| {
                 let start = browser.get(&site.start_url(TARGET)).location.expect("the provider");
                 let (state, ours) = (parameter(&start, "state"), parameter(&start, "nonce"));
                 let ours = ours.expect("a nonce");
                 let foreign = foreign_token(site, client, back, nonce.unwrap_or(&ours));
                 *given.lock().expect("no panic") = change(foreign);
                 let state = state.expect("a state");
-                browser.get(&format!("{}/auth/openid-connect/callback?state={state}&code=x", site.url))
+                browser
+                    .get(&format!("{}/auth/openid-connect/callback?state={state}&code=x", site.url))
             };
             let own_back = format!("{}/auth/openid-connect/callback", site.url);
             let same = |token: String| token;
@@ -273,7 +292,9 @@ fn a_provider_that_is_down_costs_a_sentence() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     for address in [closed, silent.local_addr().expect("an address")] {
         on_sqlite(
-            move |config, _| config.discovery_url = format!("http://{address}/.well-known/openid-configuration"),
+            move |config, _| {
+                config.discovery_url = format!("http://{address}/.well-known/openid-configuration")
+            },
             |site| {
                 let begun = Instant::now();
                 let mut browser = Browser::new();

@@ -119,7 +119,8 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            let stop = async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await };
+            let stop =
+                async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await };
             let stopped = self.runtime.block_on(stop);
             if !std::thread::panicking() {
                 stopped.expect("stops in time").expect("stops well");
