@@ -93,11 +93,9 @@ pub async fn start(config: Config) -> Result<Running> {
         .await
         .with_context(|| "cannot open the database, check --database")?;
     bootstrap::bootstrap(&db, jiff::Timestamp::now()).await.context("no provider tenant")?;
-    let limiter = Arc::new(rate::Limiter::new(config.rate));
-    rate::share(&limiter, db.clone());
     let app = Arc::new(rpc::App {
         audit: audit::Audit::start(&db, config.audit),
-        rate: limiter,
+        rate: rate::Limiter::new(config.rate),
         trusted_proxies: config.trusted_proxies,
         health: rpc::HealthCache::default(),
         db,

@@ -72,10 +72,20 @@ struct Serve {
     #[arg(long, env = "METAL_HEADSCALE_URL", value_name = "URL")]
     headscale_url: Option<String>,
     /// File with the API key of the headscale; else the variable METAL_HEADSCALE_API_KEY.
-    #[arg(long, env = "METAL_HEADSCALE_API_KEY_FILE", requires = "headscale_url", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "METAL_HEADSCALE_API_KEY_FILE",
+        requires = "headscale_url",
+        value_name = "FILE"
+    )]
     headscale_api_key_file: Option<PathBuf>,
     /// URL of the headscale as machines reach it; otherwise the same.
-    #[arg(long, env = "METAL_HEADSCALE_CONTROL_PLANE_URL", requires = "headscale_url", value_name = "URL")]
+    #[arg(
+        long,
+        env = "METAL_HEADSCALE_CONTROL_PLANE_URL",
+        requires = "headscale_url",
+        value_name = "URL"
+    )]
     headscale_control_plane_url: Option<String>,
     #[command(flatten)]
     login: Login,

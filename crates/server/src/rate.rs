@@ -1,16 +1,11 @@
-//! How often somebody may call: fixed windows of a minute, counted in memory. Replicas tell each other through the database
-//! about those who come near their limit, so that most calls cost no write.
+//! How often somebody may call: fixed windows of a minute. On a database that replicas share they count together, so that the limit
+//! is one for all of them; who is above it is refused from memory and costs nobody a write.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
 use store::Db;
-
-/// So often replicas tell each other.
-const SHARE: Duration = Duration::from_secs(1);
-/// Who used less than this part of their limit is not worth a write.
-const WORTH_TELLING: u32 = 4;
 
 /// How often somebody may call the methods for users.
 #[derive(Clone, Debug)]
@@ -37,16 +32,8 @@ pub struct Limiter {
 #[derive(Debug, Default)]
 struct Window {
     minute: i64,
-    subjects: HashMap<String, Count>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    limit: u32,
-    here: u32,
-    /// How many of them the database knows.
-    told: u32,
-    elsewhere: u32,
+    /// Calls in this minute, by who called.
+    calls: HashMap<String, u32>,
 }
 
 /// Who is counted.
@@ -74,11 +61,32 @@ impl Limiter {
         Self { config, window: Mutex::default() }
     }
 
-    /// Counts a call.
+    /// Counts a call, together with the other replicas if there can be any. A database that fails lets nobody in or out: then this
+    /// replica counts alone.
     ///
     /// # Errors
     /// It is one too many.
-    pub fn count(&self, subject: Subject<'_>, now: jiff::Timestamp) -> Result<(), Exceeded> {
+    pub async fn count(
+        &self,
+        db: &Db,
+        subject: Subject<'_>,
+        now: Timestamp,
+    ) -> Result<(), Exceeded> {
+        let Some(call) = self.count_here(&subject, now)? else { return Ok(()) };
+        if !db.is_shared() {
+            return Ok(());
+        }
+        match count_together(db, &call).await {
+            Ok(total) => self.learn(&call, total, now),
+            Err(error) => {
+                tracing::warn!(%error, "cannot count together how often somebody called");
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a call of this replica; nothing when there is no limit.
+    fn count_here(&self, subject: &Subject<'_>, now: Timestamp) -> Result<Option<Call>, Exceeded> {
         let (key, limit) = match subject {
             Subject::Token(id) => (format!("token/{id}"), self.config.token_per_minute),
             Subject::Address(address) => {
@@ -86,79 +94,57 @@ impl Limiter {
             }
         };
         if limit == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let minute = now.as_second().div_euclid(60);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.minute != minute {
-            *window = Window { minute, subjects: HashMap::new() };
+        let begins = window.minute != minute;
+        if begins {
+            *window = Window { minute, calls: HashMap::new() };
         }
-        let count = window.subjects.entry(key).or_default();
-        count.limit = limit;
-        if count.here.saturating_add(count.elsewhere) >= limit {
-            return Err(Exceeded { limit, wait: 60 - now.as_second().rem_euclid(60) });
+        let calls = window.calls.entry(key.clone()).or_default();
+        if *calls >= limit {
+            return Err(exceeded(limit, now));
         }
-        count.here += 1;
-        Ok(())
+        *calls += 1;
+        Ok(Some(Call { key, limit, minute, begins }))
     }
 
-    /// What the other replicas should know: the minute, and who called how often since it was told last.
-    fn news(&self) -> (i64, Vec<(String, u32)>) {
-        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = window
-            .subjects
-            .iter()
-            .filter(|(_, count)| {
-                count.here > count.told && count.here >= count.limit / WORTH_TELLING
-            })
-            .map(|(subject, count)| (subject.clone(), count.here - count.told))
-            .collect();
-        (window.minute, news)
-    }
-
-    /// Notes that the database knows `told` more calls of a subject, of which all replicas have `total`.
-    fn shared(&self, minute: i64, subject: &str, told: u32, total: i64) {
+    /// Notes how many calls all replicas have counted.
+    fn learn(&self, call: &Call, total: i64, now: Timestamp) -> Result<(), Exceeded> {
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.minute == minute
-            && let Some(count) = window.subjects.get_mut(subject)
+        if window.minute == call.minute
+            && let Some(calls) = window.calls.get_mut(&call.key)
         {
-            count.told += told;
-            let total = u32::try_from(total).unwrap_or(u32::MAX);
-            count.elsewhere = total.saturating_sub(count.told);
+            *calls = (*calls).max(total);
         }
+        if total > call.limit { Err(exceeded(call.limit, now)) } else { Ok(()) }
     }
 }
 
-/// Tells the other replicas for as long as the limiter is used.
-pub fn share(limiter: &Arc<Limiter>, db: Db) {
-    let limiter = Arc::downgrade(limiter);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(SHARE).await;
-            let Some(limiter) = limiter.upgrade() else { return };
-            if let Err(error) = tell(&limiter, &db).await {
-                tracing::warn!(%error, "cannot share how often somebody called");
-            }
-        }
-    });
+/// A call that was counted here.
+#[derive(Debug)]
+struct Call {
+    key: String,
+    limit: u32,
+    minute: i64,
+    /// Whether it is the first of its minute.
+    begins: bool,
 }
 
-async fn tell(limiter: &Limiter, db: &Db) -> Result<(), store::Error> {
-    let (minute, news) = limiter.news();
-    if news.is_empty() {
-        return Ok(());
-    }
+fn exceeded(limit: u32, now: Timestamp) -> Exceeded {
+    Exceeded { limit, wait: 60 - now.as_second().rem_euclid(60) }
+}
+
+async fn count_together(db: &Db, call: &Call) -> Result<i64, store::Error> {
     let mut tx = db.begin_write().await?;
-    store::rate::forget(&mut tx, minute - 1).await?;
-    let mut totals = Vec::new();
-    for (subject, calls) in &news {
-        totals.push(store::rate::add(&mut tx, subject, minute, i64::from(*calls)).await?);
+    if call.begins {
+        store::rate::forget(&mut tx, call.minute - 1).await?;
     }
+    let total = store::rate::add(&mut tx, &call.key, call.minute, 1).await?;
     tx.commit().await?;
-    for ((subject, calls), total) in news.iter().zip(totals) {
-        limiter.shared(minute, subject, *calls, total);
-    }
-    Ok(())
+    Ok(total)
 }
 
 #[cfg(test)]
@@ -169,44 +155,49 @@ mod tests {
         Limiter::new(Config { token_per_minute: 8, address_per_minute: 2 })
     }
 
-    fn at(second: i64) -> jiff::Timestamp {
-        jiff::Timestamp::from_second(second).expect("a time")
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn count(limiter: &Limiter, subject: Subject<'_>, second: i64) -> Result<(), Exceeded> {
+        limiter.count_here(&subject, at(second)).map(|_| ())
     }
 
     #[test]
     fn the_call_behind_the_limit_is_refused_until_the_next_minute() {
         let limiter = limiter();
         let address = Subject::Address([192, 0, 2, 1].into());
-        assert_eq!(limiter.count(address, at(70)), Ok(()));
-        assert_eq!(limiter.count(address, at(71)), Ok(()));
-        assert_eq!(limiter.count(address, at(75)), Err(Exceeded { limit: 2, wait: 45 }));
-        assert_eq!(limiter.count(Subject::Address([192, 0, 2, 2].into()), at(75)), Ok(()));
-        assert_eq!(limiter.count(Subject::Token("a"), at(75)), Ok(()));
-        assert_eq!(limiter.count(address, at(120)), Ok(()));
+        assert_eq!(count(&limiter, address, 70), Ok(()));
+        assert_eq!(count(&limiter, address, 71), Ok(()));
+        assert_eq!(count(&limiter, address, 75), Err(Exceeded { limit: 2, wait: 45 }));
+        assert_eq!(count(&limiter, Subject::Address([192, 0, 2, 2].into()), 75), Ok(()));
+        assert_eq!(count(&limiter, Subject::Token("a"), 75), Ok(()));
+        assert_eq!(count(&limiter, address, 120), Ok(()));
     }
 
     #[test]
     fn nothing_is_no_limit() {
         let limiter = Limiter::new(Config { token_per_minute: 0, address_per_minute: 0 });
         for _ in 0..1000 {
-            assert_eq!(limiter.count(Subject::Token("a"), at(0)), Ok(()));
+            assert_eq!(count(&limiter, Subject::Token("a"), 0), Ok(()));
         }
     }
 
     #[test]
     fn two_replicas_together_keep_the_limit() {
         let (one, two) = (limiter(), limiter());
-        for _ in 0..4 {
-            one.count(Subject::Token("a"), at(0)).expect("below");
-            two.count(Subject::Token("a"), at(0)).expect("below");
+        let mut total = 0;
+        for number in 1..=20 {
+            let replica = if number % 2 == 0 { &one } else { &two };
+            let passed = match replica.count_here(&Subject::Token("a"), at(0)) {
+                Ok(call) => {
+                    total += 1;
+                    replica.learn(&call.expect("a limit"), total, at(0)).is_ok()
+                }
+                Err(_) => false,
+            };
+            assert_eq!(passed, number <= 8, "call {number}");
         }
-        one.count(Subject::Token("b"), at(0)).expect("below");
-        let (minute, news) = one.news();
-        assert_eq!(news, [("token/a".to_owned(), 4)], "b is far from its limit");
-        one.shared(minute, "token/a", 4, 4);
-        assert_eq!(one.news().1, [], "told once");
-        two.shared(minute, "token/a", 4, 8);
-        assert!(two.count(Subject::Token("a"), at(1)).is_err());
-        assert!(one.count(Subject::Token("a"), at(1)).is_ok(), "it does not know yet");
+        assert!(total <= 10, "who is above the limit is not counted any more: {total}");
     }
 }

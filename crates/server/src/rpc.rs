@@ -72,7 +72,7 @@ pub struct App {
     /// Who called what.
     pub audit: Audit,
     /// How often somebody called.
-    pub rate: Arc<Limiter>,
+    pub rate: Limiter,
     /// Proxies in front whose word about the caller's address counts.
     pub trusted_proxies: Vec<IpNet>,
     /// Coordination server of the VPN, if there is one.

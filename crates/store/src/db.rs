@@ -306,6 +306,12 @@ impl Db {
         Tx { inner, nudges: Arc::clone(&self.nudges), changed: Vec::new(), hold: None }
     }
 
+    /// Whether several processes may use it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres { .. })
+    }
+
     /// Wakes when somebody, on any replica, commits a transaction that nudged `key`. A hint, not a fact: read again after
     /// waking, and now and then without waking.
     #[must_use]

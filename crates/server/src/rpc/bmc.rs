@@ -144,6 +144,7 @@ async fn update(
     let mut answer = infra::UpdateBMCInfoResponse::default();
     for news in request.bmc_reports {
         let mut tx = call.write().await?;
+        super::partition::keep(&mut tx, &request.partition).await?;
         let known = record::get(&mut tx, &news.uuid).await?;
         let created = known.is_none();
         let record =

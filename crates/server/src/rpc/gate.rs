@@ -59,7 +59,7 @@ impl Gate {
         let subject = request.map_or(Ok(String::new()), |payload| (method.subject)(payload));
         let about = subject.as_deref().unwrap_or_default();
         let caller = self.identify(ctx, (auth::scope(method), about)).await;
-        self.count(method, &caller, source)?;
+        self.count(method, &caller, source).await?;
         Ok(Some(Arrival { method, caller, subject: subject?, source }))
     }
 
@@ -76,7 +76,7 @@ impl Gate {
             .map_err(|sentence| Error::reason(Reason::TokenInvalid, sentence).into())
     }
 
-    fn count(
+    async fn count(
         &self,
         method: &Method,
         caller: &Result<Option<Caller>, ConnectError>,
@@ -92,7 +92,8 @@ impl Gate {
             // only a listener without addresses
             (_, None) => return Ok(()),
         };
-        self.app.rate.count(subject, jiff::Timestamp::now()).map_err(too_often)
+        let App { db, rate, .. } = &*self.app;
+        rate.count(db, subject, jiff::Timestamp::now()).await.map_err(too_often)
     }
 
     /// Decides about rights and form, and hands the caller on to the handler.

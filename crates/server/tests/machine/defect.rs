@@ -23,14 +23,12 @@ fn defect_14_heartbeats_never_overwrite_what_a_port_is_meant_to_be() {
         let hall = Hall::new(world);
         hall.rack("r1", 8);
         let machines: Vec<_> = (1..=4).map(|port| hall.machine("r1", port)).collect();
-        let vrf = (0..4).map(|_| hall.allocate(json!({}))).last().map(|machine| {
-            format!("vrf{}", text(&machine["allocation"]["networks"][0]["vrf"]))
-        });
+        let allocated: Vec<_> = machines.iter().map(|_| hall.allocate(json!({}))).collect();
+        let vrf = format!("vrf{}", text(&allocated[0]["allocation"]["networks"][0]["vrf"]));
         std::thread::scope(|scope| {
             for side in ["r1-a", "r1-b"] {
-                let states: serde_json::Map<_, _> = (1..=8)
-                    .map(|n| (format!("swp{n}"), json!("SWITCH_PORT_STATUS_UP")))
-                    .collect();
+                let states: serde_json::Map<_, _> =
+                    (1..=8).map(|n| (format!("swp{n}"), json!("SWITCH_PORT_STATUS_UP"))).collect();
                 let beat = json!({"id": side, "duration": "0.1s", "portStates": states});
                 let hall = &hall;
                 scope.spawn(move || {
@@ -47,7 +45,7 @@ fn defect_14_heartbeats_never_overwrite_what_a_port_is_meant_to_be() {
         });
         for port in 1..=4 {
             for side in ["r1-a", "r1-b"] {
-                assert_eq!(Some(hall.vrf(side, port)), vrf, "{side} {port}");
+                assert_eq!(hall.vrf(side, port), vrf, "{side} {port}");
             }
         }
     });
@@ -92,8 +90,7 @@ fn defect_24_who_is_silent_dies_and_comes_back_and_old_images_are_not_chosen() {
                 store::event::judge(&mut tx, since).await.expect("judged");
                 tx.commit().await.expect("commit");
             });
-            text(&hall.machine_of(&uuid)["status"]["liveliness"])
-                .replace("MACHINE_LIVELINESS_", "")
+            text(&hall.machine_of(&uuid)["status"]["liveliness"]).replace("MACHINE_LIVELINESS_", "")
         };
         assert_eq!(judge(3_600_000_000), "ALIVE", "heard within the hour");
         assert_eq!(judge(0), "DEAD");
@@ -190,7 +187,10 @@ fn defect_33_a_size_that_changes_takes_and_loses_machines() {
                 {"type": "SIZE_CONSTRAINT_TYPE_MEMORY", "min": "1", "max": "1099511627776"},
                 {"type": "SIZE_CONSTRAINT_TYPE_STORAGE", "min": "0", "max": "1099511627776"}])
         };
-        hall.op("SizeService/Create", json!({"size": {"id": "c2", "constraints": constraints("8")}}));
+        hall.op(
+            "SizeService/Create",
+            json!({"size": {"id": "c2", "constraints": constraints("8")}}),
+        );
         let size = |uuid: &str| text(&hall.machine_of(uuid)["size"]["id"]);
         assert_eq!((size(&big.uuid).as_str(), size(&small.uuid).as_str()), ("c2", "c1"));
         let lock = json!({"lockingStrategy": "OPTIMISTIC_LOCKING_STRATEGY_SERVER"});
@@ -202,7 +202,10 @@ fn defect_33_a_size_that_changes_takes_and_loses_machines() {
         assert_eq!(hall.create(hall.request()).expect_err("none").0, "resource_exhausted");
         // the machine waited all the time and can be had as what it is
         let layout = json!({"sizes": ["c1", "c2"], "images": {"debian": "*"}});
-        hall.op("FilesystemService/Update", json!({"id": "default", "updateMeta": lock, "constraints": layout}));
+        hall.op(
+            "FilesystemService/Update",
+            json!({"id": "default", "updateMeta": lock, "constraints": layout}),
+        );
         let machine = hall.allocate(json!({"size": "c2"}));
         assert_eq!(machine["uuid"], big.uuid.as_str());
     });

@@ -34,8 +34,7 @@ fn only_what_the_server_signed_for_itself_and_for_now_is_believed() {
     on_all(|world| {
         let token = world.login("alice");
         let (key, good) = (key(world), claims(&token));
-        let header =
-            || Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        let header = || Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::EdDSA) };
         let ask = |token: &str| {
             // twice, so that each replica is asked
             let answers = [0, 1].map(|_| world.call(token, "api.v2.UserService/Get", json!({})));

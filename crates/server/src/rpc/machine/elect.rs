@@ -146,9 +146,7 @@ async fn load(tx: &mut Tx, wish: &Wish<'_>) -> Result<BTreeMap<String, Load>, Er
         }
         let rack = load.entry(machine.rack.clone()).or_default();
         rack.machines += 1;
-        if let (Some(wanted), Some(have)) =
-            (wish.placement, allocation.placement_labels.as_ref())
-        {
+        if let (Some(wanted), Some(have)) = (wish.placement, allocation.placement_labels.as_ref()) {
             rack.labelled += wanted
                 .labels
                 .iter()

@@ -51,7 +51,8 @@ impl Shared {
         whole: &Whole,
     ) -> Result<api::Machine, Error> {
         let partition = machine.partition.as_option();
-        if let Some(partition) = partition.and_then(|partition| self.partitions.get(&partition.id)) {
+        if let Some(partition) = partition.and_then(|partition| self.partitions.get(&partition.id))
+        {
             machine.partition = partition.clone().into();
         }
         if let Some(size) = machine.size.as_option_mut() {
