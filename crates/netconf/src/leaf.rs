@@ -7,7 +7,7 @@
 //! The text is written the way FRR prints it and uses nothing whose default depends on FRR's profile, so that
 //! what runs can be compared with what should run line by line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
@@ -80,7 +80,7 @@ pub fn frr(leaf: &Leaf) -> String {
     let mut ports: Vec<_> = leaf.ports.iter().collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     let mut text = format!("frr defaults datacenter\nhostname {}\n", leaf.hostname);
-    interfaces(&mut text, leaf, &ports);
+    interfaces(&mut text, leaf, &ports, &BTreeMap::new());
     lists(&mut text, leaf, &ports);
     route_maps(&mut text, leaf, &ports);
     bgp(&mut text, leaf, &ports);
@@ -89,11 +89,13 @@ pub fn frr(leaf: &Leaf) -> String {
 
 /// Router advertisements are how unnumbered neighbours find one another: one a second, so that a machine that has just
 /// booted waits at most that long. Lifetime 0 says that this is no default router for a machine without BGP.
-fn interfaces(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+/// `vrfs` has those that must be told which VRF they are in.
+fn interfaces(text: &mut String, leaf: &Leaf, ports: &[&Port], vrfs: &BTreeMap<&str, String>) {
     for name in leaf.uplinks.iter().chain(ports.iter().map(|port| &port.name)) {
+        let vrf = vrfs.get(&name[..]).map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
         let _ = write!(
             text,
-            "!\ninterface {name}\n no ipv6 nd suppress-ra\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n"
+            "!\ninterface {name}{vrf}\n no ipv6 nd suppress-ra\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n"
         );
     }
 }

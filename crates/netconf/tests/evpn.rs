@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use ipnet::IpNet;
-use netconf::leaf::evpn::{Evpn, Tenant, frr};
+use netconf::leaf::evpn::{Evpn, Tenant, Vrfs, frr};
 use netconf::leaf::{Leaf, Port, Role};
 
 fn port(name: &str, role: Role, accept: &[&str]) -> Port {
@@ -29,6 +29,7 @@ fn evpn() -> Evpn {
             Tenant { vni: 7, ports: vec![machine("swp4"), machine("swp1")] },
         ],
         firewalls: [("swp3".to_owned(), [7, 104_009].into())].into(),
+        vrfs: Vrfs::Kernel,
     }
 }
 
@@ -328,4 +329,32 @@ fn a_firewall_gets_nothing_unless_told() {
     assert!(text.contains("route-map metal-swp3-vni deny 65535\n"));
     assert!(!text.contains("match evpn vni"));
     assert!(text.contains("  neighbor swp3 route-map metal-swp3-vni out\n"));
+}
+
+#[test]
+fn interfaces_in_namespaces_are_named_with_them() {
+    let text = frr(&Evpn { vrfs: Vrfs::Namespaces, ..evpn() });
+    let interfaces: Vec<_> = text.lines().filter(|line| line.starts_with("interface ")).collect();
+    assert_eq!(
+        interfaces,
+        [
+            "interface up0",
+            "interface swp1 vrf vrf7",
+            "interface swp2 vrf vrf20",
+            "interface swp3",
+            "interface swp4 vrf vrf7"
+        ]
+    );
+    assert_eq!(
+        text.replace(" vrf vrf7\n no ipv6", "\n no ipv6")
+            .replace(" vrf vrf20\n no ipv6", "\n no ipv6"),
+        frr(&evpn())
+    );
+}
+
+#[test]
+fn without_vrfs_all_ports_are_side_by_side() {
+    let mut names: Vec<_> = evpn().flat().ports.into_iter().map(|port| port.name).collect();
+    names.sort();
+    assert_eq!(names, ["swp1", "swp2", "swp3", "swp4"]);
 }

@@ -81,8 +81,7 @@ impl<B: Backend> Agent<B> {
         loops.spawn(self.clone().register(shutdown.clone()));
         loops.spawn(self.clone().tell(shutdown.clone()));
         loops.spawn(self.clone().ping(shutdown.clone()));
-        loops.spawn(self.clone().speak(shutdown.clone()));
-        loops.spawn(self.clone().hear(shutdown));
+        loops.spawn(self.clone().lldp(shutdown));
         loops.join_all().await;
         tracing::info!("ended; the network stays as it is");
     }
@@ -94,8 +93,8 @@ impl<B: Backend> Agent<B> {
     pub async fn plan(&self) -> anyhow::Result<Plan> {
         let observed = self.backend.observe().await?;
         let desired = self.desired.borrow().clone();
-        Ok(Plan::make(desired.as_deref(), &observed, &self.site(), |leaf| {
-            self.backend.routing(leaf)
+        Ok(Plan::make(desired.as_deref(), &observed, &self.site(), |evpn| {
+            self.backend.routing(evpn)
         }))
     }
 

@@ -3,14 +3,19 @@
 //!
 //! A backend makes no decisions. `tests/contract.rs` says what each one must do.
 
+pub mod device;
+mod linux;
 pub mod plain;
 pub mod simulated;
+pub mod vrf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use netconf::leaf::evpn::Evpn;
 
 use crate::frr;
 use crate::frr::neighbours::Session;
@@ -18,7 +23,7 @@ use crate::frr::neighbours::Session;
 /// A device that the agent can look at and change.
 pub trait Backend: Send + Sync + 'static {
     /// The complete routing configuration for this device, pure.
-    fn routing(&self, leaf: &netconf::leaf::Leaf) -> String;
+    fn routing(&self, evpn: &Evpn) -> String;
 
     /// Looks.
     ///
@@ -40,6 +45,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Waits until something may have changed. Looking too often is harmless; never is allowed, too.
     fn changed(&self) -> impl Future<Output = ()> + Send;
+
+    /// Network namespaces besides the agent's own in which ports may be.
+    fn spaces(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// What the device is like.
@@ -51,6 +61,8 @@ pub struct Observed {
     pub forwards: bool,
     /// What is missing that this agent does not make, for a human.
     pub missing: Vec<String>,
+    /// VRFs of tenants that are there, and whether all is there that belongs to them.
+    pub tenants: BTreeMap<u32, bool>,
     /// What runs, or why that is not known.
     pub routing: Result<frr::Config, String>,
 }
@@ -75,8 +87,8 @@ pub enum Place {
     Boot,
     /// In the boot network, but not shielded.
     OpenBoot,
-    /// On its own, routed.
-    Routed,
+    /// On its own, routed: in the VRF of a tenant, or in none.
+    Routed(Option<u32>),
     /// Somewhere that this agent never puts a port.
     Foreign(String),
 }
@@ -88,14 +100,20 @@ pub enum Step {
     Forward,
     /// Remove the BGP neighbours at these ports.
     Unpeer(BTreeSet<String>),
-    /// Take a port out of wherever it is a member.
-    Route(String),
+    /// Take a port out of the VRF that it is in; it is down and nowhere afterwards.
+    Leave(String),
+    /// Make the VRF of a tenant as far as it is not there.
+    Prepare(u32),
+    /// Take a port out of wherever it is a member, and into the VRF of a tenant if one is named.
+    Route(String, Option<u32>),
     /// Put a port into the boot network, shielded.
     Boot(String),
     /// Administratively up (true) or down.
     Admin(String, bool),
     /// Make the routing configuration this one.
     Routing(Box<Routing>),
+    /// Remove the VRF of a tenant that has no port here.
+    CleanUp(u32),
 }
 
 /// A change of the routing configuration.
@@ -113,8 +131,14 @@ impl Step {
     /// The port that it is about, if it is about one.
     pub fn port(&self) -> Option<&str> {
         match self {
-            Self::Route(port) | Self::Boot(port) | Self::Admin(port, _) => Some(port),
-            Self::Forward | Self::Unpeer(_) | Self::Routing(_) => None,
+            Self::Leave(port) | Self::Route(port, _) | Self::Boot(port) | Self::Admin(port, _) => {
+                Some(port)
+            }
+            Self::Forward
+            | Self::Unpeer(_)
+            | Self::Prepare(_)
+            | Self::Routing(_)
+            | Self::CleanUp(_) => None,
         }
     }
 }
@@ -127,7 +151,10 @@ impl fmt::Display for Step {
                 let ports: Vec<_> = ports.iter().map(String::as_str).collect();
                 write!(f, "remove the BGP neighbour at {}", ports.join(", "))
             }
-            Self::Route(port) => write!(f, "take {port} out of the boot network"),
+            Self::Leave(port) => write!(f, "take {port} out of its VRF"),
+            Self::Prepare(vni) => write!(f, "make vrf{vni}"),
+            Self::Route(port, None) => write!(f, "take {port} out of the boot network"),
+            Self::Route(port, Some(vni)) => write!(f, "put {port} into vrf{vni}"),
             Self::Boot(port) => write!(f, "put {port} into the boot network"),
             Self::Admin(port, up) => write!(f, "set {port} {}", if *up { "up" } else { "down" }),
             Self::Routing(routing) => write!(
@@ -136,6 +163,7 @@ impl fmt::Display for Step {
                 routing.change.add.len(),
                 routing.change.close.len() + routing.change.remove.len()
             ),
+            Self::CleanUp(vni) => write!(f, "remove vrf{vni}"),
         }
     }
 }

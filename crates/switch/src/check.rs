@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::backend::Backend;
-use crate::backend::plain::Plain;
+use crate::backend::device::Device;
 use crate::config::Config;
 use crate::frr::Vtysh;
 
@@ -37,7 +37,7 @@ pub async fn run(path: &Path) -> Result<ExitCode> {
             .await
             .map(|running| format!("pathspace {name}, {} lines run", running.lines().len())),
     );
-    match Plain::new(config.clone())?.observe().await {
+    match Device::open(&config)?.observe().await {
         Err(error) => say("interfaces", Err(error)),
         Ok(observed) => {
             for missing in observed.missing {

@@ -47,6 +47,9 @@ pub struct Config {
     pub vendor: Vendor,
     /// Loopback address on which metrics are served; nowhere when absent.
     pub metrics: Option<SocketAddr>,
+    /// What keeps tenants apart.
+    #[serde(default)]
+    pub backend: Backend,
     /// The routing daemons.
     #[serde(default)]
     pub frr: Frr,
@@ -86,6 +89,24 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self { maximum_prefix: 100, protected: Vec::new() }
+    }
+}
+
+/// What keeps tenants apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Nothing but filters: all share one routing table.
+    #[default]
+    Plain,
+    /// A network namespace for each tenant, and EVPN between the leaves.
+    Netns,
+}
+
+impl Backend {
+    /// Whether tenants have a VRF each.
+    pub fn has_vrfs(self) -> bool {
+        self != Self::Plain
     }
 }
 

@@ -1,11 +1,14 @@
 //! How the switch should be: what the control plane says, read port by port so that one bad port stops no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::IpNet;
 use proto::api;
 use uuid::Uuid;
+
+/// VXLAN ids have 24 bits.
+const VNI_MAX: u32 = 0xff_ffff;
 
 /// How the switch should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Port {
     pub place: Place,
     /// Prefixes that its machine may announce.
     pub accept: Vec<IpNet>,
+    /// Networks whose routes its firewall gets.
+    pub vnis: BTreeSet<u32>,
     /// An operator's wish.
     pub admin: Option<Admin>,
     /// Machine that hangs on it.
@@ -52,7 +57,7 @@ impl Place {
         }
         let number = vrf.strip_prefix("vrf").or_else(|| vrf.strip_prefix("Vrf"));
         match number.and_then(|number| number.parse().ok()) {
-            Some(number @ 1..=16_777_215) => Self::Tenant(number),
+            Some(number @ 1..=VNI_MAX) => Self::Tenant(number),
             _ => Self::Unclear(vrf.to_owned()),
         }
     }
@@ -114,7 +119,17 @@ impl Desired {
         }
         accept.sort();
         accept.dedup();
-        Port { place, accept, admin: admin(nic), machine: machine(&nic.name, switch) }
+        let mut vnis = BTreeSet::new();
+        for vni in nic.bgp_filter.as_option().map(|filter| &filter.vnis[..]).unwrap_or_default() {
+            match vni.parse() {
+                Ok(vni @ 1..=VNI_MAX) => drop(vnis.insert(vni)),
+                _ => self.faults.push(format!(
+                    "port {}: {vni:?} is no VXLAN id; the firewall does not get that network",
+                    nic.name
+                )),
+            }
+        }
+        Port { place, accept, vnis, admin: admin(nic), machine: machine(&nic.name, switch) }
     }
 }
 

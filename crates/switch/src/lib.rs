@@ -18,4 +18,5 @@ pub mod phone_home;
 pub mod plan;
 pub mod report;
 pub mod saved;
+pub mod space;
 pub mod speaker;

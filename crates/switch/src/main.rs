@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use client::{Client, TokenSource};
 use daemon::Shutdown;
 use switch::agent::Agent;
-use switch::backend::plain::Plain;
+use switch::backend::device::Device;
 use switch::config::Config;
 use switch::control::Control;
 
@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
     })
 }
 
-fn agent(path: &Path) -> Result<(Arc<Config>, Arc<Agent<Plain>>)> {
+fn agent(path: &Path) -> Result<(Arc<Config>, Arc<Agent<Device>>)> {
     let config = Arc::new(Config::load(path)?);
     let ca_cert_pem = match &config.ca_cert_file {
         Some(file) => Some(
@@ -66,7 +66,7 @@ fn agent(path: &Path) -> Result<(Arc<Config>, Arc<Agent<Plain>>)> {
         token: TokenSource::File(config.token_file.clone()),
         ca_cert_pem,
     })?;
-    let backend = Plain::new(config.clone())?;
+    let backend = Device::open(&config)?;
     let control = Control::new(client, config.id.clone());
     Ok((config.clone(), Arc::new(Agent::new(config, backend, control))))
 }

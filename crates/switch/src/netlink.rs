@@ -4,5 +4,5 @@
 mod message;
 mod socket;
 
-pub use message::{Change, Link};
-pub use socket::{Changes, change, links};
+pub use message::{Change, Kind, Link, New};
+pub use socket::{Changes, change, delete, links, make};

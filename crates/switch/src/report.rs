@@ -212,6 +212,7 @@ mod tests {
             ports: [("swp1".into(), port(true, true)), ("swp2".into(), port(false, false))].into(),
             forwards: true,
             missing: Vec::new(),
+            tenants: BTreeMap::new(),
             routing: Err("away".into()),
         };
         let switch = switch(&config, &observed, "6.18");

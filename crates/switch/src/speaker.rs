@@ -1,8 +1,12 @@
-//! LLDP on the wire of every machine port: one socket, bound to no port, so that ports that come later are heard, too.
+//! LLDP on the wire of every machine port: one socket for each network namespace, bound to no port, so that ports that
+//! come later are heard, too.
+
+mod all;
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use lldp::{Capabilities, ChassisId, ETHERTYPE, Frame, PortId};
 use nix::ifaddrs::getifaddrs;
@@ -11,22 +15,57 @@ use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+pub use all::{Heard, Speakers};
+
+use crate::space::inside;
+
 /// Longer frames are no LLDP.
 const FRAME_MAX: usize = 1600;
 
 /// The socket.
-pub struct Speaker(AsyncFd<OwnedFd>);
+pub struct Speaker {
+    fd: AsyncFd<OwnedFd>,
+    /// The namespace that it is in; `None` is the agent's own.
+    space: Option<PathBuf>,
+}
 
 impl Speaker {
-    /// Opens it. Must be called inside a Tokio runtime.
+    /// Opens it in this namespace. Must be called inside a Tokio runtime.
     ///
     /// # Errors
     /// Without the right to raw sockets.
     pub fn open() -> io::Result<Self> {
-        let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
-        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
-        socket.set_nonblocking(true)?;
-        Ok(Self(crate::fd::register(socket.into())?))
+        Ok(Self { fd: crate::fd::register(socket()?)?, space: None })
+    }
+
+    /// Opens it in another namespace. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// There is no such namespace, or the right to raw sockets is missing.
+    pub fn open_in(space: &Path) -> io::Result<Self> {
+        let fd = inside(space, socket)?;
+        Ok(Self { fd: crate::fd::register(fd)?, space: Some(space.to_owned()) })
+    }
+
+    /// Every interface of its namespace by name.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn addresses(&self) -> io::Result<Vec<(String, Address)>> {
+        match &self.space {
+            None => addresses(),
+            Some(space) => inside(space, addresses),
+        }
+    }
+
+    /// Name of an interface by its number.
+    fn name(&self, index: u32) -> Option<String> {
+        let name = || io::Result::Ok(if_indextoname(index)?);
+        let name = match &self.space {
+            None => name(),
+            Some(space) => inside(space, name),
+        };
+        name.ok().map(|name| name.to_string_lossy().into_owned())
     }
 
     /// Sends `frame` from `port`.
@@ -35,7 +74,7 @@ impl Speaker {
     /// `ENETDOWN` while the port is down.
     pub fn send(&self, port: &Address, frame: &Frame) -> io::Result<()> {
         let bytes = frame.encode(port.mac);
-        sendto(self.0.as_raw_fd(), &bytes, &port.link, MsgFlags::MSG_DONTWAIT)?;
+        sendto(self.fd.as_raw_fd(), &bytes, &port.link, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
@@ -46,7 +85,7 @@ impl Speaker {
     pub async fn receive(&self) -> io::Result<(String, Frame)> {
         let mut buffer = [0; FRAME_MAX];
         loop {
-            let mut guard = self.0.readable().await?;
+            let mut guard = self.fd.readable().await?;
             let result = guard.try_io(|fd| Ok(recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer)?));
             let (length, Some(from)) = (match result {
                 Ok(Ok(received)) => received,
@@ -57,15 +96,20 @@ impl Speaker {
             }) else {
                 continue;
             };
-            let Ok(name) = if_indextoname(from.ifindex() as u32) else { continue };
+            let Some(name) = self.name(from.ifindex() as u32) else { continue };
             match Frame::decode(&buffer[..length]) {
-                Ok(frame) => return Ok((name.to_string_lossy().into_owned(), frame)),
-                Err(error) => {
-                    tracing::debug!(port = %name.to_string_lossy(), %error, "a bad LLDP frame");
-                }
+                Ok(frame) => return Ok((name, frame)),
+                Err(error) => tracing::debug!(port = name, %error, "a bad LLDP frame"),
             }
         }
     }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Where a frame goes out.

@@ -19,6 +19,18 @@ pub struct Evpn {
     pub tenants: Vec<Tenant>,
     /// VXLAN ids whose routes a firewall gets, by port; a firewall that is not here gets none.
     pub firewalls: BTreeMap<String, BTreeSet<u32>>,
+    /// What a VRF is on this leaf.
+    pub vrfs: Vrfs,
+}
+
+/// What a VRF is on a leaf; FRR names the interfaces in them differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vrfs {
+    /// A device of the kernel: names of interfaces are unique.
+    #[default]
+    Kernel,
+    /// A network namespace: names are unique in each.
+    Namespaces,
 }
 
 /// A tenant network on this leaf.
@@ -37,6 +49,16 @@ impl Tenant {
     }
 }
 
+impl Evpn {
+    /// The same leaf for a device without VRFs: all ports share one routing table.
+    #[must_use]
+    pub fn flat(&self) -> Leaf {
+        let mut leaf = self.leaf.clone();
+        leaf.ports.extend(self.tenants.iter().flat_map(|tenant| tenant.ports.iter().cloned()));
+        leaf
+    }
+}
+
 /// The complete configuration. Equal leaves give equal text, whatever the order of their ports and tenants.
 #[must_use]
 pub fn frr(evpn: &Evpn) -> String {
@@ -50,7 +72,14 @@ pub fn frr(evpn: &Evpn) -> String {
     for tenant in &tenants {
         let _ = write!(text, "!\nvrf {}\n vni {}\nexit-vrf\n", tenant.vrf(), tenant.vni);
     }
-    interfaces(&mut text, leaf, &all);
+    let vrfs: BTreeMap<&str, String> = match evpn.vrfs {
+        Vrfs::Kernel => BTreeMap::new(),
+        Vrfs::Namespaces => tenants
+            .iter()
+            .flat_map(|tenant| tenant.ports.iter().map(|port| (&port.name[..], tenant.vrf())))
+            .collect(),
+    };
+    interfaces(&mut text, leaf, &all, &vrfs);
     lists(&mut text, leaf, &all);
     route_maps(&mut text, leaf, &all);
     // In a VRF there is nothing but what belongs to its tenant, and a firewall is part of the underlay.

@@ -11,10 +11,12 @@ use uuid::Uuid;
 use super::Agent;
 use crate::backend::Backend;
 use crate::phone_home::{Heard, PhoneHome};
-use crate::speaker::{Speaker, addresses, frame};
+use crate::speaker::{self, Speaker, Speakers, frame};
 
 /// An installer waits for two neighbours: seconds count.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How soon ports in a new namespace are heard.
+const FOLLOW: Duration = Duration::from_millis(500);
 /// Seconds for which a frame is true.
 const TTL: u16 = 10;
 /// A neighbour that was silent for so long is new.
@@ -23,39 +25,62 @@ const FORGET: Duration = Duration::from_secs(30);
 const COMPLAIN: Duration = Duration::from_secs(60);
 
 impl<B: Backend> Agent<B> {
-    /// Tells machines on which port of which switch they are.
-    pub(super) async fn speak(self: Arc<Self>, shutdown: Shutdown) {
-        let Some(speaker) = open() else { return };
-        daemon::every(shutdown, INTERVAL, || async { self.say(&speaker, None) }).await;
+    /// Tells machines on which port of which switch they are, hears who is there, answers newcomers at once and passes
+    /// on who phones home.
+    pub(super) async fn lldp(self: Arc<Self>, shutdown: Shutdown) {
+        let Some((speakers, frames)) = open() else { return };
+        let follow = daemon::every(shutdown.clone(), FOLLOW, || async {
+            speakers.follow(&self.backend.spaces());
+        });
+        let speak = daemon::every(shutdown.clone(), INTERVAL, || async { self.say(&speakers) });
+        tokio::join!(follow, speak, self.clone().hear(&speakers, frames, shutdown));
     }
 
-    /// On one port or on all.
-    fn say(&self, speaker: &Speaker, only: Option<&str>) -> std::io::Result<()> {
-        let all = addresses()?;
+    /// On all ports.
+    fn say(&self, speakers: &Speakers) -> std::io::Result<()> {
+        for speaker in speakers.all() {
+            self.say_on(speakers, &speaker, None)?;
+        }
+        Ok(())
+    }
+
+    /// In one namespace, on one port or on all.
+    fn say_on(
+        &self,
+        speakers: &Speakers,
+        speaker: &Speaker,
+        only: Option<&str>,
+    ) -> std::io::Result<()> {
+        // One address for the whole switch, whatever namespace the port is in.
+        let own = speakers.own().addresses()?;
         let uplink = self.config.uplinks.first();
-        let chassis = all.iter().find(|(name, _)| Some(name) == uplink).or(all.first());
+        let chassis = own.iter().find(|(name, _)| Some(name) == uplink).or(own.first());
         let Some(chassis) = chassis.map(|(_, address)| address.mac) else { return Ok(()) };
-        for (name, address) in &all {
-            if !self.config.is_port(name) || only.is_some_and(|only| only != name) {
+        // A namespace may be gone by now.
+        for (name, address) in speaker.addresses().unwrap_or_default() {
+            if !self.config.is_port(&name) || only.is_some_and(|only| only != name) {
                 continue;
             }
-            let frame = frame(&self.config.id, chassis, name, self.config.loopback, TTL);
-            if let Err(error) = speaker.send(address, &frame) {
+            let frame = frame(&self.config.id, chassis, &name, self.config.loopback, TTL);
+            if let Err(error) = speaker.send(&address, &frame) {
                 tracing::trace!(port = name, %error, "an LLDP frame was not sent");
             }
         }
         Ok(())
     }
 
-    /// Hears who is there, answers newcomers at once and passes on who phones home.
-    pub(super) async fn hear(self: Arc<Self>, shutdown: Shutdown) {
-        let Some(speaker) = open() else { return };
+    async fn hear(
+        self: Arc<Self>,
+        speakers: &Speakers,
+        mut frames: mpsc::Receiver<speaker::Heard>,
+        shutdown: Shutdown,
+    ) {
         let (failed, mut again) = mpsc::unbounded_channel();
         let mut ears = PhoneHome::default();
         let (mut seen, mut refused) = (BTreeMap::new(), BTreeMap::new());
         let mut end = std::pin::pin!(shutdown.wait());
         loop {
-            let (port, frame) = tokio::select! {
+            let speaker::Heard { speaker, port, frame } = tokio::select! {
                 biased;
                 () = &mut end => return,
                 Some(port) = again.recv() => {
@@ -63,21 +88,14 @@ impl<B: Backend> Agent<B> {
                     ears.forget(&port);
                     continue;
                 }
-                heard = speaker.receive() => match heard {
-                    Ok(heard) => heard,
-                    Err(error) => {
-                        tracing::warn!(%error, "LLDP cannot be heard");
-                        tokio::time::sleep(INTERVAL).await;
-                        continue;
-                    }
-                },
+                Some(heard) = frames.recv() => heard,
             };
             if !self.config.is_port(&port) {
                 continue;
             }
             metrics::counter!("switch_lldp_frames_total").increment(1);
             if is_due(&mut seen, format!("{port} {}", frame.chassis_id), FORGET, true)
-                && let Err(error) = self.say(&speaker, Some(&port))
+                && let Err(error) = self.say_on(speakers, &speaker, Some(&port))
             {
                 tracing::debug!(port, %error, "a newcomer was not answered");
             }
@@ -136,8 +154,8 @@ fn is_due(
     due
 }
 
-fn open() -> Option<Speaker> {
-    Speaker::open()
+fn open() -> Option<(Speakers, mpsc::Receiver<speaker::Heard>)> {
+    Speakers::open()
         .inspect_err(
             |error| tracing::error!(%error, "no LLDP: raw sockets need the capability NET_RAW"),
         )

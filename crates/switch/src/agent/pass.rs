@@ -47,7 +47,13 @@ pub(crate) fn site(config: &Config, down: BTreeSet<String>) -> Site {
         ports: Vec::new(),
         maximum_prefix: config.policy.maximum_prefix,
     };
-    Site { leaf, keep: config.frr.keep.clone(), down, frozen: BTreeSet::new() }
+    Site {
+        leaf,
+        apart: config.backend.has_vrfs(),
+        keep: config.frr.keep.clone(),
+        down,
+        frozen: BTreeSet::new(),
+    }
 }
 
 pub(crate) async fn pass(
@@ -67,7 +73,7 @@ pub(crate) async fn pass(
     match backend.observe().await {
         Err(error) => errors.push(format!("the switch cannot be observed: {error:#}")),
         Ok(observed) => {
-            let plan = Plan::make(desired, &observed, &site, |leaf| backend.routing(leaf));
+            let plan = Plan::make(desired, &observed, &site, |evpn| backend.routing(evpn));
             errors.extend(plan.faults.iter().cloned());
             errors.extend(
                 memory.frozen.keys().map(|port| {
@@ -153,7 +159,7 @@ fn is_closed(
 ) -> bool {
     let site = Site { frozen: BTreeSet::new(), ..site.clone() };
     observed.routing.is_ok()
-        && Plan::make(desired, observed, &site, |leaf| backend.routing(leaf)).closes_nothing()
+        && Plan::make(desired, observed, &site, |evpn| backend.routing(evpn)).closes_nothing()
 }
 
 /// What should be empty after applying.
@@ -163,7 +169,7 @@ fn left_over(
     site: &Site,
     backend: &impl Backend,
 ) -> Option<String> {
-    let rest = Plan::make(desired, after, site, |leaf| backend.routing(leaf));
+    let rest = Plan::make(desired, after, site, |evpn| backend.routing(evpn));
     let rest: Vec<_> = rest.steps.iter().map(ToString::to_string).collect();
     (!rest.is_empty()).then(|| format!("still to do after applying: {}", rest.join(", ")))
 }

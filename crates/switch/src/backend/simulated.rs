@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::{Result, bail};
+use netconf::leaf::evpn::Evpn;
 
 use super::{Backend, Observed, Place, Port, Step};
 use crate::frr::neighbours::Session;
@@ -12,6 +13,7 @@ use crate::frr::{Change, Config};
 /// The device.
 #[derive(Debug)]
 pub struct Simulated {
+    apart: bool,
     state: Mutex<State>,
 }
 
@@ -46,10 +48,19 @@ impl Simulated {
             ports: ports.iter().map(port).collect(),
             forwards: true,
             missing: Vec::new(),
+            tenants: BTreeMap::new(),
             routing: Ok(Config::default()),
         };
         let faults = Faults::default();
-        Self { state: Mutex::new(State { observed, faults, broken: Vec::new(), changed: false }) }
+        Self {
+            apart: false,
+            state: Mutex::new(State { observed, faults, broken: Vec::new(), changed: false }),
+        }
+    }
+
+    /// One that has VRFs.
+    pub fn with_vrfs(ports: &[&str]) -> Self {
+        Self { apart: true, ..Self::new(ports) }
     }
 
     /// What goes wrong from now on.
@@ -75,8 +86,11 @@ impl Simulated {
 }
 
 impl Backend for Simulated {
-    fn routing(&self, leaf: &netconf::leaf::Leaf) -> String {
-        netconf::leaf::frr(leaf)
+    fn routing(&self, evpn: &Evpn) -> String {
+        match self.apart {
+            true => netconf::leaf::evpn::frr(evpn),
+            false => netconf::leaf::frr(&evpn.flat()),
+        }
     }
 
     async fn observe(&self) -> Result<Observed> {
@@ -97,7 +111,21 @@ impl Backend for Simulated {
                 };
                 running.lines().iter().filter(gone).cloned().collect()
             })?,
-            Step::Route(port) => state.port(port)?.place = Place::Routed,
+            Step::Leave(port) => {
+                let port = state.port(port)?;
+                (port.place, port.up) = (Place::Routed(None), false);
+            }
+            Step::Prepare(vni) => drop(state.observed.tenants.insert(*vni, true)),
+            Step::Route(port, vni) => {
+                let vni = vni.filter(|_| self.apart);
+                if let Some(vni) = vni
+                    && state.observed.tenants.get(&vni) != Some(&true)
+                {
+                    bail!("vrf{vni} is not there");
+                }
+                state.port(port)?.place = Place::Routed(vni);
+            }
+            Step::CleanUp(vni) => drop(state.observed.tenants.remove(vni)),
             Step::Boot(port) => state.port(port)?.place = Place::Boot,
             Step::Admin(port, up) => state.port(port)?.up = *up,
             Step::Routing(routing) => state.configure(&routing.wanted)?,
@@ -160,12 +188,24 @@ impl State {
     }
 
     fn judge(&mut self, step: &Step) {
-        let peers = self.observed.routing.as_ref().map(Config::peers).unwrap_or_default();
+        let routing = self.observed.routing.clone().unwrap_or_default();
+        let peers = routing.peers();
         for (name, port) in &self.observed.ports {
-            if port.place != Place::Routed && peers.contains_key(name) {
-                self.broken
-                    .push(format!("after \"{step}\" {name} is bridged and has a BGP neighbour"));
+            match port.place {
+                Place::Routed(Some(vni)) if !self.observed.tenants.contains_key(&vni) => {
+                    self.broken.push(format!("after \"{step}\" {name} is gone with vrf{vni}"));
+                }
+                Place::Routed(_) => {}
+                _ if peers.contains_key(name) => self
+                    .broken
+                    .push(format!("after \"{step}\" {name} is bridged and has a BGP neighbour")),
+                _ => {}
             }
+        }
+        if let Step::CleanUp(vni) = step
+            && routing.vrfs().contains(&format!("vrf{vni}"))
+        {
+            self.broken.push(format!("after \"{step}\" vrf{vni} is still configured"));
         }
     }
 }

@@ -97,6 +97,11 @@ impl Change {
         ports.filter(|port| lines().any(|line| line.is_about(port))).collect()
     }
 
+    /// Whether it is about this VRF.
+    pub(crate) fn is_about_vrf(&self, vrf: &str) -> bool {
+        self.close.iter().chain(&self.add).chain(&self.remove).any(|line| line.vrf() == Some(vrf))
+    }
+
     /// Commands that close and add.
     pub fn opening_commands(&self) -> String {
         let close = self.close.iter().map(|line| (line.context(), removal(line)));
@@ -134,14 +139,20 @@ impl fmt::Display for Change {
 
 /// Neighbours that go or that FRR can only change by making them again, members before their groups; routers that go.
 fn closing(running: &Config, wanted: &Config, keep: &[String]) -> Vec<Line> {
+    // A VRF gives its VXLAN network back before its router goes: FRR refuses the other way round.
+    let is_network = |line: &&Line| {
+        line.top().starts_with("vrf ") && line.text().starts_with("vni ") && !wanted.has(line)
+    };
+    let networks = running.lines().iter().filter(is_network);
     let wanted = definitions(wanted);
-    let mut close: Vec<_> = running
+    let routers = running
         .lines()
         .iter()
         .filter(|line| !is_kept(line, keep) && line.context().is_empty())
-        .filter(|line| line.top().starts_with("router ") && !wanted.contains_key(&(line.top(), "")))
-        .cloned()
-        .collect();
+        .filter(|line| {
+            line.top().starts_with("router ") && !wanted.contains_key(&(line.top(), ""))
+        });
+    let mut close: Vec<_> = networks.chain(routers).cloned().collect();
     let mut neighbours: Vec<_> = definitions(running)
         .into_iter()
         .filter(|((router, name), line)| {
@@ -196,7 +207,9 @@ fn goes_with(line: &Line, closed: &Line) -> bool {
 }
 
 fn is_kept(line: &Line, keep: &[String]) -> bool {
-    KEPT.iter().any(|start| line.top().starts_with(start))
+    let is_place_of_vrf = line.top().starts_with("vrf ") && line.text().starts_with("netns ");
+    is_place_of_vrf
+        || KEPT.iter().any(|start| line.top().starts_with(start))
         || keep.iter().any(|start| line.top().starts_with(start.as_str()))
 }
 

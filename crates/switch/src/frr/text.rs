@@ -34,6 +34,15 @@ impl Line {
         self.0.iter().any(|line| line.split(' ').any(|word| word == port || word == filter))
     }
 
+    /// The VRF that it makes or configures, if it is about one as a whole.
+    pub(crate) fn vrf(&self) -> Option<&str> {
+        let top = self.top();
+        if let Some(name) = top.strip_prefix("vrf ") {
+            return Some(name);
+        }
+        top.strip_prefix("router bgp ")?.split_once(" vrf ").map(|(_, name)| name)
+    }
+
     /// The neighbour or peer group that it configures, with the router that it stands in.
     pub(crate) fn neighbour(&self) -> Option<(&str, &str)> {
         if !self.top().starts_with("router bgp ") {
@@ -138,6 +147,36 @@ impl Config {
             config.push(line.clone());
         }
         config
+    }
+}
+
+impl Config {
+    /// VRFs in it.
+    pub fn vrfs(&self) -> BTreeSet<String> {
+        self.lines.iter().filter_map(Line::vrf).map(str::to_owned).collect()
+    }
+
+    /// The same, but everything about one VRF as in `other`.
+    #[must_use]
+    pub fn with_vrf_from(&self, other: &Self, vrf: &str) -> Self {
+        let mine = self.lines.iter().filter(|line| line.vrf() != Some(vrf));
+        let theirs = other.lines.iter().filter(|line| line.vrf() == Some(vrf));
+        mine.chain(theirs).cloned().collect()
+    }
+
+    /// The VRF in which `port` has a neighbour.
+    pub(crate) fn vrf_of(&self, port: &str) -> Option<&str> {
+        let is_neighbour = |line: &&Line| line.neighbour().is_some_and(|(_, name)| name == port);
+        self.lines.iter().filter(is_neighbour).find_map(Line::vrf)
+    }
+
+    /// The same with the VRF that `port` has a neighbour in in `other`, unless it is there anyway.
+    #[must_use]
+    pub fn with_vrf_of(self, other: &Self, port: &str) -> Self {
+        match other.vrf_of(port) {
+            Some(vrf) if !self.vrfs().contains(vrf) => self.with_vrf_from(other, vrf),
+            _ => self,
+        }
     }
 }
 

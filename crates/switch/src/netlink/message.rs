@@ -1,6 +1,8 @@
 //! Messages of the link family, to bytes and back.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
 
 /// An interface as the kernel tells about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,30 @@ pub struct Link {
     pub master: Option<u32>,
     /// As a member of a bridge: talks to the bridge and to members that are not isolated, not to other isolated ones.
     pub isolated: bool,
+    /// What it is, if it is something that this agent makes.
+    pub kind: Option<Kind>,
+}
+
+/// What this agent makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bridge.
+    Bridge,
+    /// The end of a VXLAN network: its id and the address that it sends from.
+    Vxlan(u32, Ipv4Addr),
+}
+
+/// An interface to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct New<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it is.
+    pub kind: Kind,
+    /// Longest packet.
+    pub mtu: u32,
+    /// An open network namespace that it appears in; its packets still travel through the one it was made in.
+    pub space: RawFd,
 }
 
 /// A change of one interface; what is absent stays.
@@ -30,9 +56,12 @@ pub struct Change {
     pub master: Option<u32>,
     /// See [`Link::isolated`]. Only for members of a bridge.
     pub isolated: Option<bool>,
+    /// An open network namespace that it moves to; it is down there.
+    pub space: Option<RawFd>,
 }
 
 const NEWLINK: u16 = 16;
+const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -40,18 +69,29 @@ const DONE: u16 = 3;
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x600;
 
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT: u16 = 15;
 const NESTED: u16 = 0x8000;
+/// As assigned for VXLAN.
+const VXLAN_PORT: u16 = 4789;
 
 /// Length of `nlmsghdr` and of `ifinfomsg`.
 const HEAD: usize = 16;
@@ -74,11 +114,40 @@ pub(super) fn change(index: u32, change: &Change) -> Vec<u8> {
         attribute(&mut info, IFLA_INFO_SLAVE_DATA | NESTED, &data);
         attribute(&mut attributes, IFLA_LINKINFO | NESTED, &info);
     }
+    if let Some(space) = change.space {
+        attribute(&mut attributes, IFLA_NET_NS_FD, &space.to_ne_bytes());
+    }
     let (flags, mask) = match change.up {
         None => (0, 0),
         Some(up) => (u32::from(up) * IFF_UP, IFF_UP),
     };
     message(NEWLINK, REQUEST | ACK, index, flags, mask, &attributes)
+}
+
+/// Asks for a new interface, up at once.
+pub(super) fn make(new: &New) -> Vec<u8> {
+    let (mut attributes, mut data, mut info) = (Vec::new(), Vec::new(), Vec::new());
+    attribute(&mut attributes, IFLA_IFNAME, format!("{}\0", new.name).as_bytes());
+    attribute(&mut attributes, IFLA_MTU, &new.mtu.to_ne_bytes());
+    attribute(&mut attributes, IFLA_NET_NS_FD, &new.space.to_ne_bytes());
+    match new.kind {
+        Kind::Bridge => attribute(&mut info, IFLA_INFO_KIND, b"bridge\0"),
+        Kind::Vxlan(id, local) => {
+            attribute(&mut data, IFLA_VXLAN_ID, &id.to_ne_bytes());
+            attribute(&mut data, IFLA_VXLAN_LOCAL, &local.octets());
+            attribute(&mut data, IFLA_VXLAN_LEARNING, &[0]);
+            attribute(&mut data, IFLA_VXLAN_PORT, &VXLAN_PORT.to_be_bytes());
+            attribute(&mut info, IFLA_INFO_KIND, b"vxlan\0");
+        }
+    }
+    attribute(&mut info, IFLA_INFO_DATA | NESTED, &data);
+    attribute(&mut attributes, IFLA_LINKINFO | NESTED, &info);
+    message(NEWLINK, REQUEST | ACK | CREATE, 0, IFF_UP, IFF_UP, &attributes)
+}
+
+/// Asks for the end of the interface with this number.
+pub(super) fn delete(index: u32) -> Vec<u8> {
+    message(DELLINK, REQUEST | ACK, index, 0, 0, &[])
 }
 
 fn message(kind: u16, how: u16, index: u32, flags: u32, mask: u32, attributes: &[u8]) -> Vec<u8> {
@@ -154,7 +223,22 @@ fn link(body: &[u8]) -> Option<Link> {
             .filter(|m| *m != 0),
         isolated: info.get(&IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.starts_with(b"bridge"))
             && port.get(&IFLA_BRPORT_ISOLATED).is_some_and(|value| value.first() == Some(&1)),
+        kind: kind(&info),
     })
+}
+
+fn kind(info: &BTreeMap<u16, &[u8]>) -> Option<Kind> {
+    let name = info.get(&IFLA_INFO_KIND)?;
+    if name.starts_with(b"bridge\0") {
+        return Some(Kind::Bridge);
+    }
+    if !name.starts_with(b"vxlan\0") {
+        return None;
+    }
+    let data = attributes(info.get(&IFLA_INFO_DATA)?);
+    let id = data.get(&IFLA_VXLAN_ID)?.get(..4)?;
+    let local: [u8; 4] = data.get(&IFLA_VXLAN_LOCAL)?.get(..4)?.try_into().ok()?;
+    Some(Kind::Vxlan(u32_at(id, 0), local.into()))
 }
 
 fn attributes(mut bytes: &[u8]) -> BTreeMap<u16, &[u8]> {
@@ -184,8 +268,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read_back() {
-        let mut bytes =
-            change(7, &Change { up: Some(true), master: Some(3), isolated: Some(true) });
+        let mut bytes = change(
+            7,
+            &Change { up: Some(true), master: Some(3), isolated: Some(true), space: None },
+        );
         assert_eq!(bytes.len() % 4, 0);
         // The kernel names the interface, we name its number.
         attribute(&mut bytes, IFLA_IFNAME, b"swp1\0");
@@ -200,8 +286,20 @@ mod tests {
             running: false,
             master: Some(3),
             isolated: true,
+            kind: None,
         };
         assert_eq!(read(&bytes), Answer { links: vec![link], end: None });
+    }
+
+    #[test]
+    fn what_is_made_is_read_back() {
+        let kind = Kind::Vxlan(0x12_3456, [10, 0, 0, 11].into());
+        let bytes = make(&New { name: "vni1193046", kind, mtu: 9000, space: 3 });
+        assert_eq!(bytes.len() % 4, 0);
+        let [link] = &read(&bytes).links[..] else { panic!("one link") };
+        assert_eq!((&link.name[..], link.kind, link.up), ("vni1193046", Some(kind), true));
+        let bytes = make(&New { name: "br7", kind: Kind::Bridge, mtu: 9000, space: 3 });
+        assert_eq!(read(&bytes).links[0].kind, Some(Kind::Bridge));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
@@ -11,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 use tokio::io::unix::AsyncFd;
 
-use super::message::{self, Change, Link};
+use super::message::{self, Change, Link, New};
 
 /// Group of messages about links.
 const GROUP_LINK: u32 = 1;
@@ -45,6 +46,22 @@ pub fn change(index: u32, change: &Change) -> io::Result<()> {
     talk(&message::change(index, change)).map(drop)
 }
 
+/// Makes an interface.
+///
+/// # Errors
+/// What the kernel says: `EEXIST` when the name or what it stands for is taken.
+pub fn make(new: &New) -> io::Result<()> {
+    talk(&message::make(new)).map(drop)
+}
+
+/// Removes one interface.
+///
+/// # Errors
+/// What the kernel says.
+pub fn delete(index: u32) -> io::Result<()> {
+    talk(&message::delete(index)).map(drop)
+}
+
 fn talk(question: &[u8]) -> io::Result<Vec<Link>> {
     let fd = open(SockFlag::empty(), 0)?;
     setsockopt(&fd, ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))?;
@@ -73,6 +90,15 @@ impl Changes {
     /// When the kernel refuses.
     pub fn listen() -> io::Result<Self> {
         Ok(Self(crate::fd::register(open(SockFlag::SOCK_NONBLOCK, GROUP_LINK)?)?))
+    }
+
+    /// Listens in another network namespace. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no such namespace, or the kernel refuses.
+    pub fn listen_in(space: &Path) -> io::Result<Self> {
+        let fd = crate::space::inside(space, || open(SockFlag::SOCK_NONBLOCK, GROUP_LINK))?;
+        Ok(Self(crate::fd::register(fd)?))
     }
 
     /// Waits for at least one change; those that came meanwhile are one.

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -16,7 +14,8 @@ fn site() -> Site {
         ports: Vec::new(),
         maximum_prefix: 100,
     };
-    Site { leaf, keep: Vec::new(), down: BTreeSet::new(), frozen: BTreeSet::new() }
+    let (down, frozen) = (BTreeSet::new(), BTreeSet::new());
+    Site { leaf, apart: false, keep: Vec::new(), down, frozen }
 }
 
 fn desired(nics: &[(&str, Option<&str>, &[&str])]) -> Desired {
@@ -28,8 +27,12 @@ fn port(place: Where) -> ObservedPort {
     ObservedPort { mac: [2, 0, 0, 0, 0, 1], up: true, link: true, place }
 }
 
+fn flat(evpn: &Evpn) -> String {
+    netconf::leaf::frr(&evpn.flat())
+}
+
 fn make(desired: &Desired, observed: &Observed) -> Plan {
-    Plan::make(Some(desired), observed, &site(), netconf::leaf::frr)
+    Plan::make(Some(desired), observed, &site(), flat)
 }
 
 /// A device on which `desired` was applied.
@@ -38,10 +41,11 @@ fn reached(state: &Desired) -> Observed {
         ports: BTreeMap::new(),
         forwards: true,
         missing: Vec::new(),
+        tenants: BTreeMap::new(),
         routing: Ok(Config::default()),
     };
     for (name, wish) in &state.ports {
-        let place = if wish.place == Place::Boot { Where::Boot } else { Where::Routed };
+        let place = if wish.place == Place::Boot { Where::Boot } else { Where::Routed(None) };
         observed.ports.insert(name.clone(), port(place));
     }
     for step in make(state, &observed).steps {
@@ -161,18 +165,18 @@ fn what_is_unclear_stays_and_stops_nobody() {
 #[test]
 fn without_a_desired_state_nobody_loses_anything() {
     let observed = reached(&desired(&[("swp1", Some("vrf1"), &["10.1.0.1/32"])]));
-    let plan = Plan::make(None, &observed, &site(), netconf::leaf::frr);
+    let plan = Plan::make(None, &observed, &site(), flat);
     assert_eq!(plan, Plan::default());
 
     // What changed in the configuration of the agent takes effect all the same.
     let mut stricter = site();
     stricter.leaf.maximum_prefix = 50;
-    let plan = Plan::make(None, &observed, &stricter, netconf::leaf::frr);
+    let plan = Plan::make(None, &observed, &stricter, flat);
     let Some(Step::Routing(routing)) = plan.steps.first() else { panic!("{plan}") };
     assert!(routing.change.to_string().lines().all(|line| line.contains("maximum-prefix")));
 
     let fresh = Observed { routing: Ok(Config::default()), forwards: false, ..observed };
-    let plan = Plan::make(None, &fresh, &site(), netconf::leaf::frr);
+    let plan = Plan::make(None, &fresh, &site(), flat);
     assert_eq!(plan.steps[0], Step::Forward);
     let Step::Routing(routing) = &plan.steps[1] else { panic!("{plan}") };
     assert_eq!(routing.wanted.peers().into_keys().collect::<Vec<_>>(), ["up0"]);
@@ -184,7 +188,7 @@ fn while_routing_is_unknown_ports_leave_the_boot_network_only() {
     let mut observed = reached(&desired(&[("swp1", Some("vrf1"), &[]), ("swp2", None, &[])]));
     observed.routing = Err("bgpd is gone".into());
     let plan = make(&to, &observed);
-    assert_eq!(plan.steps, [Step::Route("swp2".into())]);
+    assert_eq!(plan.steps, [Step::Route("swp2".into(), None)]);
     assert!(plan.faults[0].contains("bgpd is gone"));
 }
 
@@ -220,7 +224,7 @@ fn operators_shut_ports_and_open_them() {
     let mut shut = observed.clone();
     shut.ports.get_mut("swp1").unwrap().up = false;
     let down = Site { down: ["swp1".to_owned()].into(), ..site() };
-    assert!(Plan::make(Some(&wish), &shut, &down, netconf::leaf::frr).is_empty());
+    assert!(Plan::make(Some(&wish), &shut, &down, flat).is_empty());
     assert_eq!(make(&wish, &shut).steps, [Step::Admin("swp1".into(), true)]);
 }
 
@@ -229,7 +233,7 @@ fn a_refused_port_stays_as_it_is() {
     let observed = reached(&desired(&[("swp1", Some("vrf1"), &["10.1.0.1/32"])]));
     let wish = desired(&[("swp1", Some("vrf1"), &["10.1.0.2/32"])]);
     let frozen = Site { frozen: ["swp1".to_owned()].into(), ..site() };
-    assert!(Plan::make(Some(&wish), &observed, &frozen, netconf::leaf::frr).is_empty());
+    assert!(Plan::make(Some(&wish), &observed, &frozen, flat).is_empty());
 }
 
 #[test]
@@ -238,7 +242,7 @@ fn a_port_that_is_not_there_stops_nobody() {
     let plan =
         make(&desired(&[("swp1", Some("vrf1"), &[]), ("swp9", Some("vrf9"), &[])]), &observed);
     assert_eq!(plan.faults, ["port swp9 is not there"]);
-    assert_eq!(plan.steps[0], Step::Route("swp1".into()));
+    assert_eq!(plan.steps[0], Step::Route("swp1".into(), None));
 }
 
 #[test]
@@ -258,3 +262,5 @@ fn a_big_switch_is_planned_in_no_time() {
     );
     assert!(took.as_millis() < 2000, "{took:?}");
 }
+
+mod vrfs;

@@ -7,7 +7,7 @@ use daemon::Shutdown;
 use lldp::{ChassisId, Frame, PortId};
 use proto::api;
 use switch::agent::Agent;
-use switch::backend::plain::Plain;
+use switch::backend::device::Device;
 use switch::control::Control;
 use switch::speaker::{Speaker, addresses};
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ struct Running {
 fn start(world: &World, url: &str) -> Running {
     let config = world.config(url);
     let control = Control::new(Fake::client(url), config.id.clone());
-    let agent = Arc::new(Agent::new(config.clone(), Plain::new(config).unwrap(), control));
+    let agent = Arc::new(Agent::new(config.clone(), Device::open(&config).unwrap(), control));
     let shutdown = Shutdown::manual();
     Running { task: tokio::spawn(agent.run(shutdown.clone())), shutdown }
 }
@@ -262,4 +262,106 @@ async fn speak(world: &World, description: &'static str, seconds: u64) -> Vec<St
         heard.into_iter().collect()
     };
     world.beside("m1", work).await
+}
+
+/// The VRF that a port is in, or the bridge in the underlay.
+fn place(world: &World, port: &str) -> String {
+    for vrf in ["vrf7", "vrf8"] {
+        let names =
+            world.within("leaf", async || std::path::Path::new("/run/netns").join(vrf).exists());
+        if names && world.ip_in_vrf(vrf, "-o link").contains(&format!(": {port}@")) {
+            return vrf.to_owned();
+        }
+    }
+    master(world, port).unwrap_or_default()
+}
+
+#[test]
+fn a_tenant_has_a_network_of_its_own() {
+    let Some(world) = World::with_vrfs() else { return };
+    world.within("leaf", async || {
+        let (fake, url) = Fake::start(true).await;
+        let free = || vec![nic("swp1", None, &[]), nic("swp2", None, &[])];
+        let since = fake.say(1, free(), &[]);
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |_| true).await;
+
+        // The same addresses in two networks.
+        let both = || vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", Some("vrf8"), FILTER)];
+        let since = fake.say(2, both(), &[(MACHINE, "swp1")]);
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        assert_eq!(applied.error, None);
+        eprintln!("allocated: heartbeat after {took:?}");
+        assert_eq!((&*place(&world, "swp1"), &*place(&world, "swp2")), ("vrf7", "vrf8"));
+        let table = |vrf: &str| world.ip_in_vrf(vrf, "route") + &world.ip_in_vrf(vrf, "-6 route");
+        within(30, "routes in the VRF", || {
+            let table = table("vrf7");
+            (table.contains("10.128.0.1 ") && table.contains("2001:db8:1::1 ")).then_some(())
+        })
+        .await;
+        // Nothing in the other network, nothing in the underlay, nothing that the filter does not name.
+        assert!(!table("vrf8").contains("10.128.0.1"), "{}", table("vrf8"));
+        for of in ["leaf", "exit"] {
+            assert!(!world.ip(of, "route").contains("10.128.0.1"), "{of}");
+        }
+        assert!(!table("vrf7").contains("10.66.0.1"));
+        let established = api::BGPState::BGP_STATE_ESTABLISHED;
+        fake.heartbeat(since, |h| {
+            let state = h.bgp_port_states.get("swp1");
+            state.is_some_and(|state| state.bgp_state.as_known() == Some(established))
+        })
+        .await;
+        // The machine is still heard and still hears.
+        let heard = speak(&world, "provisioned since 2026-11-21T07:00:00Z", 3).await;
+        assert_eq!(heard, ["leaf01 swp1", "leaf01 swp2"]);
+        within(5, "phoning home", || (!fake.state.lock().unwrap().events.is_empty()).then_some(()))
+            .await;
+
+        // By hand: what is gone comes back, who is elsewhere goes where it belongs.
+        let started = Instant::now();
+        world.ip_in_vrf("vrf7", "link del vni7");
+        within(5, "a VXLAN end that is gone", || {
+            world.ip_in_vrf("vrf7", "-d -o link show").contains("vxlan id 7 ").then_some(())
+        })
+        .await;
+        eprintln!("a VXLAN end that is gone: healed after {:?}", started.elapsed());
+        let started = Instant::now();
+        world.within("leaf", async || move_port("vrf7", "swp1", "vrf8"));
+        within(5, "a port in a foreign network", || {
+            (place(&world, "swp1") == "vrf7").then_some(())
+        })
+        .await;
+        eprintln!("a port in a foreign network: healed after {:?}", started.elapsed());
+        within(30, "its routes", || table("vrf7").contains("10.128.0.1 ").then_some(())).await;
+
+        // The routing daemons crash, the agent starts again without a control plane.
+        world.kill_frr("leaf");
+        world.start_frr("leaf");
+        let started = Instant::now();
+        within(30, "routes after the crash", || {
+            world.vtysh("leaf", "show ip route vrf vrf7").contains("10.128.0.1/32").then_some(())
+        })
+        .await;
+        eprintln!("routing daemons that crashed: routes are back after {:?}", started.elapsed());
+        let before = world.vtysh("leaf", "show running-config");
+        agent.stop().await;
+        assert_eq!(world.vtysh("leaf", "show running-config"), before);
+
+        let agent = start(&world, &url);
+        let since = fake.say(3, free(), &[(MACHINE, "swp1")]);
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        eprintln!("deleted: heartbeat after {took:?}");
+        assert_eq!(applied.error, None);
+        assert_eq!((&*place(&world, "swp1"), &*place(&world, "swp2")), ("boot", "boot"));
+        let names = world.within("leaf", async || std::fs::read_dir("/run/netns").unwrap().count());
+        assert_eq!(names, 0, "VRFs are left");
+        assert!(!world.vtysh("leaf", "show running-config").contains("vrf"));
+        agent.stop().await;
+    });
+}
+
+fn move_port(from: &str, port: &str, to: &str) {
+    let line = format!("-n {from} link set {port} netns {to}");
+    let moved = std::process::Command::new("ip").args(line.split(' ')).status().unwrap();
+    assert!(moved.success());
 }

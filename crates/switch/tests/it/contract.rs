@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use netconf::leaf::evpn::{Evpn, Tenant, Vrfs};
 use netconf::leaf::{Leaf, Port, Role};
 use switch::backend::plain::Plain;
 use switch::backend::simulated::Simulated;
+use switch::backend::vrf::Vrf;
+use switch::backend::vrf::netns::Namespaces;
 use switch::backend::{Backend, Observed, Place, Routing, Step};
 use switch::frr::{Change, Config};
 
 use crate::world::World;
 
 /// A device with the machine ports `swp1` and `swp2`.
-async fn contract(device: &impl Backend) {
+async fn contract(device: &impl Backend, vrfs: bool) {
     let port = "swp1".to_owned();
     let peered: BTreeSet<_> = [port.clone()].into();
 
@@ -23,10 +26,26 @@ async fn contract(device: &impl Backend) {
         device.apply(&Step::Boot(port.clone())).await.unwrap();
         assert_eq!(look(device).await.ports["swp1"].place, Place::Boot);
     }
-    for _ in 0..2 {
-        device.apply(&Step::Route(port.clone())).await.unwrap();
-        assert_eq!(look(device).await.ports["swp1"].place, Place::Routed);
+    let tenant = |vni: u32| vrfs.then_some(vni);
+    if vrfs {
+        for _ in 0..2 {
+            device.apply(&Step::Prepare(7)).await.unwrap();
+            assert_eq!(look(device).await.tenants, [(7, true)].into());
+        }
+        let nowhere = Step::Route(port.clone(), Some(9));
+        assert!(device.apply(&nowhere).await.is_err(), "{nowhere}");
     }
+    for vni in [None, tenant(7)] {
+        for _ in 0..2 {
+            device.apply(&Step::Route(port.clone(), vni)).await.unwrap();
+            assert_eq!(look(device).await.ports["swp1"].place, Place::Routed(vni));
+        }
+    }
+    for _ in 0..2 {
+        device.apply(&Step::Leave(port.clone())).await.unwrap();
+        assert_eq!(look(device).await.ports["swp1"].place, Place::Routed(None));
+    }
+    device.apply(&Step::Route(port.clone(), tenant(7))).await.unwrap();
     for up in [false, false, true, true] {
         device.apply(&Step::Admin(port.clone(), up)).await.unwrap();
         assert_eq!(look(device).await.ports["swp1"].up, up);
@@ -61,12 +80,33 @@ async fn contract(device: &impl Backend) {
         assert!(!peers.contains_key("swp1") && peers.contains_key("up0"));
     }
 
-    for step in
-        [Step::Boot("swp9".into()), Step::Route("swp9".into()), Step::Admin("swp9".into(), true)]
-    {
+    for step in [
+        Step::Boot("swp9".into()),
+        Step::Route("swp9".into(), None),
+        Step::Admin("swp9".into(), true),
+    ] {
         assert!(device.apply(&step).await.is_err(), "{step}");
     }
     device.sessions().await.unwrap();
+
+    // Back from wherever it is, as up as it was.
+    for _ in 0..2 {
+        device.apply(&Step::Boot(port.clone())).await.unwrap();
+        let now = &look(device).await.ports["swp1"];
+        assert_eq!((&now.place, now.up), (&Place::Boot, true));
+    }
+    if vrfs {
+        let nobody = Config::parse(&device.routing(&leaf(&[])));
+        device.apply(&routing(&nobody)).await.unwrap();
+        for _ in 0..2 {
+            device.apply(&Step::CleanUp(7)).await.unwrap();
+            assert!(look(device).await.tenants.is_empty());
+        }
+        // The same tenant comes again, and a VRF with a port in it stays.
+        device.apply(&Step::Prepare(7)).await.unwrap();
+        device.apply(&Step::Route(port.clone(), Some(7))).await.unwrap();
+        assert_eq!(look(device).await.tenants, [(7, true)].into());
+    }
 }
 
 async fn look(device: &impl Backend) -> Observed {
@@ -81,28 +121,38 @@ fn routing(wanted: &Config) -> Step {
     }))
 }
 
-fn leaf(ports: &[&str]) -> Leaf {
+/// `swp1` is a tenant's machine and `swp2` a firewall.
+fn leaf(ports: &[&str]) -> Evpn {
     let port = |name: &&str| Port {
         name: (*name).to_owned(),
         role: if *name == "swp2" { Role::Firewall } else { Role::Machine },
         accept: ["10.128.0.0/22", "2001:db8:1::/64"].map(|prefix| prefix.parse().unwrap()).into(),
         description: Some(format!("vrf{} machine", ports.len())),
     };
-    Leaf {
+    let (machines, firewalls): (Vec<_>, Vec<_>) =
+        ports.iter().map(port).partition(|port| port.role == Role::Machine);
+    let leaf = Leaf {
         hostname: "leaf01".into(),
         asn: 4_200_000_011,
         loopback: [10, 0, 0, 11].into(),
         boot: vec!["10.0.1.0/24".parse().unwrap(), "fd99:0:0:1::/64".parse().unwrap()],
         protected: vec!["10.255.0.0/24".parse().unwrap()],
         uplinks: vec!["up0".into()],
-        ports: ports.iter().map(port).collect(),
+        ports: firewalls,
         maximum_prefix: 100,
-    }
+    };
+    let tenants = match machines.is_empty() {
+        true => Vec::new(),
+        false => vec![Tenant { vni: 7, ports: machines }],
+    };
+    let firewalls = [("swp2".to_owned(), [7].into())].into();
+    Evpn { leaf, tenants, firewalls, vrfs: Vrfs::Kernel }
 }
 
 #[tokio::test]
 async fn in_memory() {
-    contract(&Simulated::new(&["swp1", "swp2"])).await;
+    contract(&Simulated::new(&["swp1", "swp2"]), false).await;
+    contract(&Simulated::with_vrfs(&["swp1", "swp2"]), true).await;
 }
 
 #[test]
@@ -110,6 +160,16 @@ fn plain_linux() {
     let Some(world) = World::new() else { return };
     world.within("leaf", async || {
         let device = Plain::new(world.config("http://127.0.0.1:1")).unwrap();
-        contract(&device).await;
+        contract(&device, false).await;
+    });
+}
+
+#[test]
+fn network_namespaces_as_vrfs() {
+    let Some(world) = World::with_vrfs() else { return };
+    world.within("leaf", async || {
+        let config = world.config("http://127.0.0.1:1");
+        let device = Vrf::new(config.clone(), Namespaces::new(config).unwrap());
+        contract(&device, true).await;
     });
 }

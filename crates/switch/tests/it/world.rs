@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use switch::config::Config;
@@ -15,12 +16,25 @@ const DAEMONS: &str = "/usr/lib/frr";
 
 pub(crate) struct World {
     name: String,
+    /// Where names of namespaces are the host's.
+    host: File,
+    /// Where they are the leaf's: its VRFs.
+    leaf: Option<File>,
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl World {
     /// `None` when this machine cannot have one: no root or no FRR.
     pub(crate) fn new() -> Option<Self> {
+        Self::make(false)
+    }
+
+    /// With a leaf whose VRFs are network namespaces.
+    pub(crate) fn with_vrfs() -> Option<Self> {
+        Self::make(true)
+    }
+
+    fn make(vrfs: bool) -> Option<Self> {
         if !Uid::effective().is_root() || !Path::new(DAEMONS).join("bgpd").exists() {
             eprintln!("not run: this needs root and FRR");
             return None;
@@ -28,7 +42,12 @@ impl World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("mswitch-{}-{count}", std::process::id());
-        let world = Self { name, folder: tempfile::tempdir().unwrap() };
+        let host = File::open("/proc/thread-self/ns/mnt").unwrap();
+        // The first namespace of all makes the folder.
+        run(&format!("ip netns add {name}"));
+        run(&format!("ip netns del {name}"));
+        let leaf = vrfs.then(|| std::thread::spawn(private_names).join().unwrap());
+        let world = Self { name, host, leaf, folder: tempfile::tempdir().unwrap() };
         let (leaf, exit, machine) = (world.space("leaf"), world.space("exit"), world.space("m1"));
         for space in [&leaf, &exit, &machine] {
             run(&format!("ip netns add {space}"));
@@ -76,11 +95,15 @@ impl World {
             fs::create_dir_all(&folder).unwrap();
             run(&format!("chown frr:frr {}", folder.display()));
         }
-        for daemon in ["zebra", "bgpd"] {
-            run(&format!(
-                "ip netns exec {space} {DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1 -s 90000000"
-            ));
-        }
+        let vrfs = of == "leaf" && self.leaf.is_some();
+        self.within(of, async || {
+            for daemon in ["zebra", "bgpd"] {
+                let namespaces = if vrfs && daemon == "zebra" { " -n" } else { "" };
+                run(&format!(
+                    "{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1 -s 90000000{namespaces}"
+                ));
+            }
+        });
     }
 
     /// A crash of all of them.
@@ -116,7 +139,27 @@ impl World {
 
     /// The answer of `ip` in a namespace.
     pub(crate) fn ip(&self, of: &str, arguments: &str) -> String {
-        run(&format!("ip -n {} {arguments}", self.space(of)))
+        let line = format!("ip -n {} {arguments}", self.space(of));
+        self.on_host(|| run(&line))
+    }
+
+    /// The answer of `ip` in the VRF of a tenant on the leaf.
+    pub(crate) fn ip_in_vrf(&self, vrf: &str, arguments: &str) -> String {
+        let line = format!("ip -n {vrf} {arguments}");
+        self.within("leaf", async || run(&line))
+    }
+
+    /// With the host's names of namespaces.
+    fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let host = self.host.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_FS).unwrap();
+                setns(host, CloneFlags::CLONE_NEWNS).unwrap();
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     pub(crate) fn config(&self, api_url: &str) -> Arc<Config> {
@@ -138,10 +181,12 @@ impl World {
             boot_bridge = "boot"
             boot_prefix = "10.0.1.0/24"
             ports = "swp*"
+            backend = "{}"
             [frr]
             pathspace = "{}"
             "#,
             self.folder.path().display(),
+            if self.leaf.is_some() { "netns" } else { "plain" },
             self.space("leaf"),
         )
     }
@@ -152,21 +197,27 @@ impl World {
         of: &str,
         work: impl AsyncFnOnce() -> T + Send + 'static,
     ) -> T {
-        let file = self.file(of);
+        let (file, names) = (self.file(of), self.names(of));
         let (send, receive) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || send.send(inside(file, work)).ok());
+        std::thread::spawn(move || send.send(inside(file, names, work)).ok());
         receive.await.unwrap()
     }
 
     fn file(&self, of: &str) -> File {
-        File::open(format!("/run/netns/{}", self.space(of))).unwrap()
+        let path = format!("/run/netns/{}", self.space(of));
+        self.on_host(|| File::open(path).unwrap())
+    }
+
+    fn names(&self, of: &str) -> File {
+        let leaf = self.leaf.as_ref().filter(|_| of == "leaf");
+        leaf.unwrap_or(&self.host).try_clone().unwrap()
     }
 
     /// Runs something inside a namespace, on a thread of its own.
     pub(crate) fn within<T: Send>(&self, of: &str, work: impl AsyncFnOnce() -> T + Send) -> T {
-        let file = self.file(of);
+        let (file, names) = (self.file(of), self.names(of));
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| inside(file, work));
+            let thread = scope.spawn(|| inside(file, names, work));
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -178,8 +229,19 @@ fn is_running(pid: i32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
+/// A mount namespace in which no network namespace has a name yet; it lasts as long as the file is open.
+fn private_names() -> File {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    mount(Some("none"), "/run/netns", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    File::open("/proc/thread-self/ns/mnt").unwrap()
+}
+
 /// One thread only: others would be outside.
-fn inside<T>(namespace: File, work: impl AsyncFnOnce() -> T) -> T {
+fn inside<T>(namespace: File, names: File, work: impl AsyncFnOnce() -> T) -> T {
+    unshare(CloneFlags::CLONE_FS).unwrap();
+    setns(names, CloneFlags::CLONE_NEWNS).unwrap();
     setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work())
@@ -190,7 +252,7 @@ impl Drop for World {
         for of in ["leaf", "exit", "m1"] {
             self.kill_frr(of);
             let space = self.space(of);
-            let _ = Command::new("ip").args(["netns", "del", &space]).status();
+            self.on_host(|| Command::new("ip").args(["netns", "del", &space]).status().ok());
             for folder in ["/var/run/frr", "/etc/frr"] {
                 let _ = fs::remove_dir_all(Path::new(folder).join(&space));
             }

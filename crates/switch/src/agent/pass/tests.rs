@@ -112,7 +112,7 @@ async fn a_port_that_keeps_its_neighbour_stays_out_of_the_boot_network() {
     device.set_faults(Faults { unpeer: true, ..Faults::default() });
     let wish = desired(2, [None, None, None]);
     let passed = run(&device, &wish, &mut memory).await;
-    assert_eq!(passed.report.ports["swp1"].place, Place::Routed);
+    assert_eq!(passed.report.ports["swp1"].place, Place::Routed(None));
     assert!(!passed.report.errors.is_empty() && !passed.report.closed);
     device.set_faults(Faults::default());
     let passed = run(&device, &wish, &mut memory).await;
@@ -136,7 +136,7 @@ async fn one_broken_port_stops_no_other() {
         "{:?}",
         passed.report.errors
     );
-    assert_eq!(passed.report.ports["swp2"].place, Place::Routed);
+    assert_eq!(passed.report.ports["swp2"].place, Place::Routed(None));
     assert!(peers(&device).await.contains(&"swp2".to_owned()));
 }
 
@@ -171,8 +171,9 @@ async fn a_peer_that_someone_made_on_a_free_port_goes() {
         device.routing = Ok(running.lines().iter().chain(extra.lines()).cloned().collect());
     });
     let observed = device.observe().await.unwrap();
-    let plan =
-        Plan::make(Some(&wish), &observed, &site(&config(), BTreeSet::new()), netconf::leaf::frr);
+    let plan = Plan::make(Some(&wish), &observed, &site(&config(), BTreeSet::new()), |evpn| {
+        device.routing(evpn)
+    });
     assert_eq!(plan.steps[0], Step::Unpeer(["swp3".to_owned()].into()));
     run(&device, &wish, &mut memory).await;
     assert!(peers(&device).await.is_empty());

@@ -1,0 +1,82 @@
+//! The backend that the configuration names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use netconf::leaf::evpn::Evpn;
+
+use super::plain::Plain;
+use super::vrf::Vrf;
+use super::vrf::netns::Namespaces;
+use super::{Backend, Observed, Step};
+use crate::config::{self, Config};
+use crate::frr::neighbours::Session;
+
+/// The device that this process runs on.
+pub enum Device {
+    /// Without VRFs.
+    Plain(Plain),
+    /// With a network namespace per tenant.
+    Netns(Vrf<Namespaces>),
+}
+
+impl Device {
+    /// As the configuration says. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel does not tell about interfaces.
+    pub fn open(config: &Arc<Config>) -> Result<Self> {
+        Ok(match config.backend {
+            config::Backend::Plain => Self::Plain(Plain::new(config.clone())?),
+            config::Backend::Netns => {
+                Self::Netns(Vrf::new(config.clone(), Namespaces::new(config.clone())?))
+            }
+        })
+    }
+}
+
+impl Backend for Device {
+    fn routing(&self, evpn: &Evpn) -> String {
+        match self {
+            Self::Plain(device) => device.routing(evpn),
+            Self::Netns(device) => device.routing(evpn),
+        }
+    }
+
+    async fn observe(&self) -> Result<Observed> {
+        match self {
+            Self::Plain(device) => device.observe().await,
+            Self::Netns(device) => device.observe().await,
+        }
+    }
+
+    async fn apply(&self, step: &Step) -> Result<()> {
+        match self {
+            Self::Plain(device) => device.apply(step).await,
+            Self::Netns(device) => device.apply(step).await,
+        }
+    }
+
+    async fn sessions(&self) -> Result<BTreeMap<String, Session>> {
+        match self {
+            Self::Plain(device) => device.sessions().await,
+            Self::Netns(device) => device.sessions().await,
+        }
+    }
+
+    async fn changed(&self) {
+        match self {
+            Self::Plain(device) => device.changed().await,
+            Self::Netns(device) => device.changed().await,
+        }
+    }
+
+    fn spaces(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Plain(device) => device.spaces(),
+            Self::Netns(device) => device.spaces(),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Linux with a VRF per tenant and EVPN between the leaves. What a VRF is made of differs: [`Tables`] is that part,
+//! everything else is the same for network namespaces and for VRFs of the kernel.
+
+pub mod netns;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use netconf::leaf::evpn::{Evpn, Vrfs};
+
+use super::linux::{Linux, forwards, link};
+use super::{Backend, Observed, Place, Port, Step};
+use crate::config::Config as Settings;
+use crate::frr::Config;
+use crate::frr::neighbours::Session;
+use crate::netlink::{self, Link};
+
+/// FRR looks for new namespaces once a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the VRFs of tenants are made on this kernel. Each call looks first; what is done already is no error.
+pub trait Tables: Send + Sync + 'static {
+    /// What FRR has to be told.
+    const VRFS: Vrfs;
+
+    /// VRFs that are there, whole or in part.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn look(&self) -> Result<BTreeMap<u32, Table>>;
+
+    /// Makes what is missing: the VRF, the end of its VXLAN network, and the bridge between them.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    fn prepare(&self, vni: u32) -> Result<()>;
+
+    /// Moves a port, which must be down, in no VRF and in no bridge, and sets it up there if wanted.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    fn enter(&self, port: &str, vni: u32, up: bool) -> Result<()>;
+
+    /// Takes a port out of the VRF; it is down then.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    fn leave(&self, port: &str, vni: u32) -> Result<()>;
+
+    /// Sets a port in the VRF up or down.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    fn admin(&self, port: &str, vni: u32, up: bool) -> Result<()>;
+
+    /// Removes the VRF with everything in it. There is no machine port in it.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    fn clean_up(&self, vni: u32) -> Result<()>;
+
+    /// Waits until something may have changed.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+
+    /// Network namespaces in which ports may be.
+    fn spaces(&self) -> Vec<PathBuf>;
+}
+
+/// The VRF of one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Whether nothing is missing but ports.
+    pub whole: bool,
+    /// Interfaces in it.
+    pub links: Vec<Link>,
+}
+
+/// Name of the VRF of a tenant.
+pub fn name(vni: u32) -> String {
+    format!("vrf{vni}")
+}
+
+/// The device.
+pub struct Vrf<T> {
+    linux: Linux,
+    tables: T,
+}
+
+impl<T: Tables> Vrf<T> {
+    /// The device that this process runs on.
+    pub fn new(settings: Arc<Settings>, tables: T) -> Self {
+        Self { linux: Linux::new(settings), tables }
+    }
+
+    /// Ports with the VRF that they are in.
+    fn ports(&self, own: &[Link], tables: &BTreeMap<u32, Table>) -> BTreeMap<String, Port> {
+        let is_port = |link: &&Link| self.linux.settings.is_port(&link.name);
+        let port = |link: &Link, place| {
+            let port = Port { mac: link.mac, up: link.up, link: link.running, place };
+            (link.name.clone(), port)
+        };
+        let mut ports: BTreeMap<_, _> =
+            own.iter().filter(is_port).map(|l| port(l, self.linux.place(own, l))).collect();
+        for (vni, table) in tables {
+            for link in table.links.iter().filter(is_port) {
+                let place = match link.master {
+                    None => Place::Routed(Some(*vni)),
+                    Some(_) => Place::Foreign(format!("a bridge in {}", name(*vni))),
+                };
+                ports.extend([port(link, place)]);
+            }
+        }
+        ports
+    }
+
+    /// A port that is in a VRF.
+    fn find(&self, port: &str) -> Result<Option<(u32, Link)>> {
+        let there = |(vni, table): (u32, Table)| {
+            Some((vni, table.links.into_iter().find(|link| link.name == port)?))
+        };
+        Ok(self.tables.look()?.into_iter().find_map(there))
+    }
+
+    /// Tells whether the port was up.
+    fn leave(&self, port: &str) -> Result<Option<bool>> {
+        let Some((vni, link)) = self.find(port)? else { return Ok(None) };
+        self.tables.leave(port, vni)?;
+        Ok(Some(link.up))
+    }
+
+    fn route(&self, port: &str, vni: Option<u32>) -> Result<()> {
+        if let (Some((now, link)), Some(vni)) = (self.find(port)?, vni)
+            && now == vni
+            && link.master.is_none()
+        {
+            return Ok(());
+        }
+        let was_up = self.leave(port)?;
+        let Some(vni) = vni else {
+            self.linux.route(port)?;
+            return set_up(port, was_up);
+        };
+        let link = link(port)?;
+        // Down before it is on its own in the underlay.
+        set(&link, netlink::Change { up: Some(false), ..Default::default() })?;
+        set(&link, netlink::Change { master: Some(0), ..Default::default() })?;
+        self.tables.enter(port, vni, was_up.unwrap_or(link.up))
+    }
+
+    fn boot(&self, port: &str) -> Result<()> {
+        let was_up = self.leave(port)?;
+        self.linux.boot(port)?;
+        set_up(port, was_up)
+    }
+
+    /// Waits until FRR has seen the VRFs that are there. An interface that is configured before stays silent: its router
+    /// advertisements begin with the next event on it, if there ever is one.
+    async fn wait(&self, wanted: &Config) -> Result<()> {
+        let mut needed = wanted.vrfs();
+        let there: BTreeSet<_> = self.tables.look()?.into_keys().map(name).collect();
+        needed.retain(|vrf| there.contains(vrf));
+        let begin = Instant::now();
+        while !needed.is_empty() {
+            let seen = active(&self.linux.show("show vrf").await?);
+            needed.retain(|vrf| !seen.contains(vrf));
+            if begin.elapsed() > PATIENCE {
+                tracing::warn!(?needed, "FRR does not see VRFs that are there");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    fn clean_up(&self, vni: u32) -> Result<()> {
+        let Some(table) = self.tables.look()?.remove(&vni) else { return Ok(()) };
+        // Ports would go with it.
+        if let Some(port) = table.links.iter().find(|link| self.linux.settings.is_port(&link.name))
+        {
+            bail!("{} is still in it", port.name);
+        }
+        self.tables.clean_up(vni)
+    }
+}
+
+impl<T: Tables> Backend for Vrf<T> {
+    fn routing(&self, evpn: &Evpn) -> String {
+        netconf::leaf::evpn::frr(&Evpn { vrfs: T::VRFS, ..evpn.clone() })
+    }
+
+    async fn observe(&self) -> Result<Observed> {
+        let own = netlink::links().context("interfaces cannot be read")?;
+        let tables = self.tables.look()?;
+        Ok(Observed {
+            ports: self.ports(&own, &tables),
+            forwards: forwards(),
+            missing: self.linux.missing(&own),
+            tenants: tables.iter().map(|(vni, table)| (*vni, table.whole)).collect(),
+            routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
+        })
+    }
+
+    async fn apply(&self, step: &Step) -> Result<()> {
+        match step {
+            Step::Forward => self.linux.forward(),
+            Step::Unpeer(ports) => self.linux.unpeer(ports).await,
+            Step::Leave(port) => self.leave(port).map(drop),
+            Step::Prepare(vni) => self.tables.prepare(*vni),
+            Step::Route(port, vni) => self.route(port, *vni),
+            Step::Boot(port) => self.boot(port),
+            Step::Admin(port, up) => match self.find(port)? {
+                Some((vni, _)) => self.tables.admin(port, vni, *up),
+                None => set_up(port, Some(*up)),
+            },
+            Step::Routing(routing) => {
+                self.wait(&routing.wanted).await?;
+                self.linux.converge(&routing.wanted).await
+            }
+            Step::CleanUp(vni) => self.clean_up(*vni),
+        }
+    }
+
+    async fn sessions(&self) -> Result<BTreeMap<String, Session>> {
+        self.linux.sessions().await
+    }
+
+    async fn changed(&self) {
+        self.tables.changed().await;
+    }
+
+    fn spaces(&self) -> Vec<PathBuf> {
+        self.tables.spaces()
+    }
+}
+
+fn set(link: &Link, change: netlink::Change) -> Result<()> {
+    netlink::change(link.index, &change).with_context(|| format!("{} does not change", link.name))
+}
+
+/// Up or down as told, in the underlay.
+fn set_up(port: &str, up: Option<bool>) -> Result<()> {
+    match up {
+        Some(_) => set(&link(port)?, netlink::Change { up, ..Default::default() }),
+        None => Ok(()),
+    }
+}
+
+/// VRFs in what FRR answers to `show vrf` that are more than a name in its configuration.
+fn active(text: &str) -> BTreeSet<String> {
+    let line = |line: &str| {
+        let (name, rest) = line.trim().strip_prefix("vrf ")?.split_once(' ')?;
+        rest.starts_with("id ").then(|| name.to_owned())
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vrfs_that_frr_has_seen() {
+        let text = "netns-based vrfs\nvrf vrf7 id 1 netns /run/netns/vrf7 (configured)\nvrf vrf8 inactive (configured)\nvrf vrf9 id 5 table 1009\n";
+        assert_eq!(active(text), ["vrf7".to_owned(), "vrf9".to_owned()].into());
+        assert!(active("").is_empty());
+    }
+}
