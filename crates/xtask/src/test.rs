@@ -30,6 +30,7 @@ pub(crate) fn run(go: bool) -> Result<()> {
     // tests of the lab, of routing texts and of boot loaders use the real programs
     packages::install(&lab::PACKAGES)?;
     let python = client(&root)?;
+    login_provider(&root)?;
     cargo(&root, &["fmt", "--all", "--check"])?;
     cargo(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo(&root, &["build", "--workspace"])?;
@@ -56,6 +57,29 @@ fn client(root: &Path) -> Result<PathBuf> {
         std::fs::copy(&requirements, &installed)?;
     }
     Ok(python)
+}
+
+/// The OpenID provider at which people log in in tests; Node.js runs it.
+fn login_provider(root: &Path) -> Result<()> {
+    if Command::new("npm").arg("--version").output().is_err() {
+        packages::install(&[("nodejs", "/usr/bin/node"), ("npm", "/usr/bin/npm")])?;
+    }
+    let source = root.join("crates/server/tests/login/provider");
+    let folder = root.join("target/login-provider");
+    std::fs::create_dir_all(&folder)?;
+    let (lock, installed) = (source.join("package-lock.json"), folder.join("installed.json"));
+    if std::fs::read(&installed).ok() != Some(std::fs::read(&lock)?) {
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(source.join(name), folder.join(name))?;
+        }
+        step(
+            Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"])
+                .current_dir(&folder),
+        )?;
+        std::fs::copy(&lock, &installed)?;
+    }
+    Ok(())
 }
 
 /// Our descriptor set holds the whole released contract.
