@@ -1,6 +1,8 @@
 //! Connections: where the server listens, TLS, how soon it notices that a peer has vanished, and which requests are calls and
 //! which are visits of browsers.
 
+mod cors;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -225,11 +227,19 @@ impl Front {
             if request.uri().path().starts_with(BROWSERS) {
                 return self.visit(&request, peer).await;
             }
+            if let Some(told) = cors::preflight(&request) {
+                return told;
+            }
+            let page = request.headers().contains_key(header::ORIGIN);
             request.extensions_mut().insert(PeerAddr(peer));
-            match self.service.clone().call(request).await {
+            let mut response = match self.service.clone().call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
+            };
+            if page {
+                cors::allow(response.headers_mut());
             }
+            response
         };
         AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("answering a request has panicked");

@@ -112,6 +112,28 @@ pub(crate) struct Terms {
     pub(crate) reusable: bool,
 }
 
+/// What the coordination server did not do, and why.
+struct Refused {
+    what: String,
+    why: String,
+}
+
+impl From<Refused> for Error {
+    fn from(Refused { what, why }: Refused) -> Self {
+        tracing::warn!(what, why, "the coordination server of the VPN refuses");
+        let sentence = "the coordination server of the VPN does not do what is needed: the log of the control plane says more";
+        Self::reason(Reason::VpnUnavailable, sentence).retry_in(PATIENCE)
+    }
+}
+
+/// What is not there need not be removed.
+fn gone(answer: Result<Value, Refused>) -> Result<(), Error> {
+    match answer {
+        Err(refused) if !refused.why.contains("not found") => Err(refused.into()),
+        _ => Ok(()),
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Verb {
     Get,
@@ -160,7 +182,7 @@ impl Vpn {
     /// Nobody can join with the key any more.
     pub(crate) async fn revoke(&self, key: i64) -> Result<(), Error> {
         let which = json!({"id": key.to_string()});
-        self.call::<Value>(Verb::Post, "preauthkey/expire", Some(which)).await.map(drop)
+        gone(self.ask::<Value>(Verb::Post, "preauthkey/expire", Some(which)).await)
     }
 
     /// Everybody who has joined.
@@ -175,7 +197,7 @@ impl Vpn {
 
     /// A node must join anew.
     pub(crate) async fn forget(&self, node: i64) -> Result<(), Error> {
-        self.call::<Value>(Verb::Delete, &format!("node/{node}"), None).await.map(drop)
+        gone(self.ask::<Value>(Verb::Delete, &format!("node/{node}"), None).await)
     }
 
     /// Keeps projects apart, unless an operator has decided about that.
@@ -186,7 +208,7 @@ impl Vpn {
             policy: String,
         }
         // without one the answer is an error
-        let found = self.call::<Found>(Verb::Get, "policy", None).await;
+        let found = self.ask::<Found>(Verb::Get, "policy", None).await;
         if found.is_ok_and(|found| !found.policy.trim().is_empty()) {
             return Ok(());
         }
@@ -226,19 +248,24 @@ impl Vpn {
         path: &str,
         body: Option<Value>,
     ) -> Result<T, Error> {
+        Ok(self.ask(verb, path, body).await?)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        verb: Verb,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<T, Refused> {
         let url = format!("{}/api/v1/{path}", self.config.api_url.trim_end_matches('/'));
         let vpn = self.clone();
         let answer = tokio::task::spawn_blocking(move || vpn.send(verb, &url, body)).await;
         let answer = answer.unwrap_or_else(|e| Err(e.to_string())).and_then(|text| {
             serde_json::from_str(&text).map_err(|e| format!("its answer is not understood: {e}"))
         });
-        answer.map_err(|why| {
-            // without the query, and never the body: keys are in it
-            let what = path.split('?').next().unwrap_or_default();
-            tracing::warn!(why, ?verb, what, "the coordination server of the VPN refuses");
-            let sentence = "the coordination server of the VPN does not do what is needed: its administrators find more in the log";
-            Error::reason(Reason::VpnUnavailable, sentence).retry_in(PATIENCE)
-        })
+        // without the query, and never the body: keys are in it
+        let what = path.split('?').next().unwrap_or_default();
+        answer.map_err(|why| Refused { what: format!("{verb:?} {what}"), why })
     }
 
     fn send(&self, verb: Verb, url: &str, body: Option<Value>) -> Result<String, String> {

@@ -219,9 +219,8 @@ fn a_refused_stream_has_a_reason_too() {
     on_sqlite(|world| {
         let alice = world.login("alice");
         let uri: http::Uri = world.url().parse().expect("URL");
-        let config = ClientConfig::new(uri)
-            .with_protocol(Protocol::Grpc)
-            .with_default_header("authorization", format!("Bearer {alice}"));
+        let config =
+            ClientConfig::new(uri).with_default_header("authorization", format!("Bearer {alice}"));
         let client =
             proto::infra::BootServiceClient::new(HttpClient::plaintext_http2_only(), config);
         let error = world.runtime.block_on(async {

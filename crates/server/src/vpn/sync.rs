@@ -52,23 +52,30 @@ async fn step(app: &App, vpn: &Vpn) -> Result<(), Error> {
     }
     let nodes = vpn.nodes().await?;
     for step in plan(&members, &nodes) {
-        match step {
-            Step::Forget { allocation, key, nodes } => {
-                vpn.revoke(key).await?;
-                for node in nodes {
-                    vpn.forget(node).await?;
-                    tracing::info!(node, allocation, "left the VPN");
-                }
-                let mut tx = app.db.begin_write().await?;
-                store::vpn::delete(&mut tx, &allocation).await?;
-                tx.commit().await?;
-            }
-            Step::Show { allocation, machine, connected, ips } => {
-                show(app, &allocation, &machine, connected, ips).await?;
-            }
+        // one that fails does not hold up the others
+        if let Err(error) = carry_out(app, vpn, step).await {
+            tracing::warn!(%error, "a member of the VPN will be looked at again");
         }
     }
     Ok(())
+}
+
+async fn carry_out(app: &App, vpn: &Vpn, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Forget { allocation, key, nodes } => {
+            vpn.revoke(key).await?;
+            for node in nodes {
+                vpn.forget(node).await?;
+                tracing::info!(node, allocation, "left the VPN");
+            }
+            let mut tx = app.db.begin_write().await?;
+            store::vpn::delete(&mut tx, &allocation).await?;
+            Ok(tx.commit().await?)
+        }
+        Step::Show { allocation, machine, connected, ips } => {
+            show(app, &allocation, &machine, connected, ips).await
+        }
+    }
 }
 
 /// Writes only what has changed.

@@ -134,6 +134,8 @@ fn a_machine_is_allocated_installed_and_released() {
             )
             .expect("a command");
         assert_eq!(commands["bmcCommand"], "MACHINE_BMC_COMMAND_MACHINE_CREATED");
+        // the server notices that the first listener is gone, else the next command is lent to it
+        std::thread::sleep(std::time::Duration::from_millis(300));
         hall.infra("BMCService/BMCCommandDone", json!({"commandId": commands["commandId"]}));
         let command = world
             .open_stream(

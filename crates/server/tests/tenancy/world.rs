@@ -53,11 +53,6 @@ pub(crate) fn on_all(test: impl Fn(&World)) {
     on_postgres(REPLICAS, &test);
 }
 
-/// As [`on_all`], under its old name.
-pub(crate) fn on_both(test: impl Fn(&World)) {
-    on_all(test);
-}
-
 /// Runs a test on a fresh server on SQLite, for what does not depend on the engine.
 pub(crate) fn on_sqlite(test: impl Fn(&World)) {
     on_sqlite_with(|_| {}, test);

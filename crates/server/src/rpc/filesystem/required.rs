@@ -62,3 +62,29 @@ fn element(number: i32, name: &'static str, kind: FieldType) -> FieldPathElement
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_kind_is_told_like_any_broken_rule() {
+        let good = api::Filesystem { format: api::Format::Ext4.into(), ..Default::default() };
+        check(None, std::slice::from_ref(&good), &[]).expect("complete");
+        let refused = check(
+            Some("filesystem_layout"),
+            &[good, api::Filesystem::default()],
+            &[api::Raid::default()],
+        );
+        let refused = connectrpc::ConnectError::from(refused.expect_err("incomplete"));
+        assert_eq!(refused.code, connectrpc::ErrorCode::InvalidArgument);
+        assert_eq!(
+            refused.message.as_deref(),
+            Some(
+                "filesystem_layout.filesystems[1].format: value is required; \
+                 filesystem_layout.raid[0].level: value is required"
+            )
+        );
+        assert_eq!(refused.details.len(), 1);
+    }
+}

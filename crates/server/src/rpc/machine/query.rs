@@ -227,3 +227,22 @@ fn of_fru(query: &api::MachineFRUQuery, report: &api::MachineBMCReport) -> bool 
     .iter()
     .all(|(asked, have)| asked.is_none() || asked == have)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bmc_is_found_by_its_address_without_the_port() {
+        let found = |stored: &str, asked: &str| {
+            let bmc = api::MachineBMC { address: stored.to_owned(), ..Default::default() };
+            let report = api::MachineBMCReport { bmc: bmc.into(), ..Default::default() };
+            let query =
+                api::MachineBMCQuery { address: Some(asked.to_owned()), ..Default::default() };
+            of_bmc(&query, &report)
+        };
+        assert!(found("10.2.0.1:623", "10.2.0.1"));
+        assert!(found("[fd00::1]:623", "fd00::1"));
+        assert!(!found("10.2.0.11:623", "10.2.0.1"));
+    }
+}
