@@ -1,4 +1,4 @@
-"""What curl sends: JSON over HTTP/1.1, written by a human."""
+"""What curl and browsers send: JSON over HTTP/1.1, written by a human or by a page of another origin."""
 import json
 import urllib.error
 import urllib.request
@@ -16,7 +16,22 @@ def post(world, method, body, token):
         return error.code, json.load(error)
 
 
+def browser(world):
+    """The official JavaScript client calls from a page: the browser asks first."""
+    url = f"{world.url}/metalstack.api.v2.VersionService/Get"
+    asked = urllib.request.Request(url, method="OPTIONS", headers={
+        "Origin": "https://ui.example.com", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,connect-protocol-version,connect-timeout-ms,content-type"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        check.equal("a page of another origin may call", (answer.headers["Access-Control-Allow-Origin"], "authorization" in answer.headers["Access-Control-Allow-Headers"]),
+                    ("*", True))
+    call = urllib.request.Request(url, data=b"{}", method="POST", headers={"Origin": "https://ui.example.com", "Content-Type": "application/json"})
+    with urllib.request.urlopen(call, timeout=10) as answer:
+        check.equal("and read the answer", answer.headers["Access-Control-Allow-Origin"], "*")
+
+
 def run(world):
+    browser(world)
     operator = world.operator.token
     for body in ['{"query": {"notAllocated": true}}', '{"query": {"not_allocated": true}}']:
         status, answer = post(world, "admin.v2.MachineService/List", body, operator)
