@@ -136,12 +136,14 @@ impl Tables {
             (self.kind(&field.kind()), false)
         };
         Ok(format!(
-            "Field {{ name: {:?}, json: {:?}, doc: {:?}, kind: {kind}, repeated: {}, map: {map}, optional: {} }}",
+            "Field {{ name: {:?}, json: {:?}, doc: {:?}, kind: {kind}, repeated: {}, map: {map}, optional: {}, number: {}, unsigned: {} }}",
             field.name(),
             field.json_name(),
             comment(&field.parent_message().parent_file(), field.path()),
             field.cardinality() == Cardinality::Repeated && !map,
             field.supports_presence(),
+            field.number(),
+            matches!(field.kind(), Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64),
         ))
     }
 

@@ -156,6 +156,37 @@ fn branch(noun: &'static Noun, group: Group, branches: &Branches<'_>) -> Option<
     Some(command)
 }
 
+/// Whether a word is a flag that commands have by themselves, so that no field may take it.
+pub(crate) fn is_global(word: &str) -> bool {
+    const OWN: [&str; 24] = [
+        "all",
+        "api-token",
+        "api-token-file",
+        "api-url",
+        "columns",
+        "config",
+        "context",
+        "debug",
+        "file",
+        "filter",
+        "firewall-rules-file",
+        "help",
+        "metal-project",
+        "no-headers",
+        "output",
+        "selector",
+        "sort-by",
+        "template",
+        "timeout",
+        "wait",
+        "wait-timeout",
+        "watch",
+        "version",
+        "yes",
+    ];
+    OWN.contains(&word)
+}
+
 fn globals() -> Vec<Arg> {
     let global = |name: &'static str, value: &'static str, help: &'static str| {
         flag(name, value, help).global(true).help_heading("Everywhere")
@@ -226,31 +257,59 @@ fn words(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
 /// Does what was typed.
 pub(crate) async fn dispatch(root: &ArgMatches) -> Result<()> {
     let (words, matches) = words(root);
-    let session = Session::new(matches)?;
+    let mut session = Session::new(matches)?;
     // A misspelled output is said before anything is done.
     session.format("table")?;
-    if let Some(special) = Special::find(&words) {
+    session.renew(&words).await;
+    match run(&session, root, &words, matches).await {
+        Err(error) => Err(crate::suggest::improved(&session, error).await),
+        done => done,
+    }
+}
+
+async fn run(
+    session: &Session,
+    root: &ArgMatches,
+    words: &[&str],
+    matches: &ArgMatches,
+) -> Result<()> {
+    if let Some(special) = Special::find(words) {
         // Verbs below a command of its own file are its own affair.
         let mut matches = root;
         for word in special.path {
             matches = matches.subcommand_matches(word).unwrap_or(matches);
         }
-        return (special.run)(&session, matches).await;
+        return (special.run)(session, matches).await;
     }
     let (group, words) = match words.split_first() {
         Some((&"admin", rest)) => (Group::Admin, rest),
         Some((&"infra", rest)) => (Group::Infra, rest),
-        _ => (Group::User, &words[..]),
+        _ => (Group::User, words),
     };
     let found = words.split_first().and_then(|(noun, rest)| {
         let noun = Noun::find(noun)?;
         verb::of_group(group).into_iter().find(|v| v.noun.name == noun.name && v.words == rest)
     });
     match found {
-        Some(verb) => generic::run(&session, &verb, matches).await,
+        Some(verb) => generic::run(session, &verb, matches).await,
         None => Err(Error::usage(format!("'{}' is no command", words.join(" ")))
             .hint("`metalctl --help` shows all of them")),
     }
+}
+
+/// The verb whose words were typed, in the group that was typed.
+fn typed_verb(typed: &[String]) -> Option<Verb> {
+    let words: Vec<&str> = typed.iter().skip(1).map(String::as_str).collect();
+    let (group, words) = match words.split_first() {
+        Some((&"admin", rest)) => (Group::Admin, rest),
+        Some((&"infra", rest)) => (Group::Infra, rest),
+        _ => (Group::User, &words[..]),
+    };
+    let (noun, rest) = words.split_first()?;
+    let noun = Noun::find(noun)?;
+    verb::of_group(group)
+        .into_iter()
+        .find(|verb| verb.noun.name == noun.name && rest.starts_with(verb.words))
 }
 
 /// What is wrong with the words, with the nearest right ones.
@@ -310,6 +369,17 @@ pub(crate) fn unknown(error: &clap::Error, typed: &[String]) -> Option<Error> {
                 return Some(
                     answer.hint(format!("operators have it: metalctl {}", verb.spelled())),
                 );
+            }
+            if let Some(verb) = typed_verb(typed)
+                && let Some(field) = verb.argument
+                && field.name.replace('_', "-")
+                    == flag.trim_start_matches('-').split('=').next().unwrap_or_default()
+            {
+                return Some(answer.hint(format!(
+                    "it stands without a flag: metalctl {} {}",
+                    verb.spelled(),
+                    field.name.to_uppercase()
+                )));
             }
             Some(match wrong(ContextKind::SuggestedArg) {
                 Some(near) => answer.hint(format!("did you mean {near}?")),

@@ -30,9 +30,16 @@ pub(crate) enum Form {
     Until,
     /// Number of entries.
     Count,
+    /// A number, 0 where there is none; the last line of a table has the sum.
+    Sum,
+    /// The beginning, where a cell may be as long as a page.
+    Short,
     /// Made of the whole object.
     Whole(fn(&Value) -> String),
 }
+
+/// Letters of a shortened cell.
+const SHORT: usize = 100;
 
 const fn col(title: &'static str, path: &'static str) -> Column {
     Column { title, wide: false, path, form: Form::Plain }
@@ -198,15 +205,15 @@ pub(crate) const PARTITION: &[Column] = &[
 pub(crate) const CAPACITY: &[Column] = &[
     col("PARTITION", "partition"),
     col("SIZE", "size"),
-    col("ALLOCATED", "allocated"),
-    col("FREE", "free"),
-    col("UNAVAILABLE", "unavailable"),
+    form(col("ALLOCATED", "allocated"), Form::Sum),
+    form(col("FREE", "free"), Form::Sum),
+    form(col("UNAVAILABLE", "unavailable"), Form::Sum),
     form(col("RESERVATIONS", ""), Form::Whole(reservations)),
-    col("TOTAL", "total"),
-    col("FAULTY", "faulty"),
-    wide("PHONED HOME", "phonedHome"),
-    wide("WAITING", "waiting"),
-    wide("OTHER", "other"),
+    form(col("TOTAL", "total"), Form::Sum),
+    form(col("FAULTY", "faulty"), Form::Sum),
+    form(wide("PHONED HOME", "phonedHome"), Form::Sum),
+    form(wide("WAITING", "waiting"), Form::Sum),
+    form(wide("OTHER", "other"), Form::Sum),
 ];
 
 pub(crate) const SWITCH: &[Column] = &[
@@ -283,7 +290,7 @@ pub(crate) const AUDIT: &[Column] = &[
     col("PHASE", "phase"),
     col("CODE", "resultCode"),
     wide("SOURCE IP", "sourceIp"),
-    wide("BODY", "body"),
+    form(wide("BODY", "body"), Form::Short),
 ];
 
 pub(crate) const COMPONENT: &[Column] = &[
@@ -384,6 +391,14 @@ impl Column {
         match self.form {
             Form::Count => {
                 values.first().map_or(0, |value| value.as_array().map_or(0, Vec::len)).to_string()
+            }
+            Form::Sum => values.first().map_or("0".to_owned(), |value| plain(value)),
+            Form::Short => {
+                let text = values.first().map_or(String::new(), |value| plain(value));
+                match text.char_indices().nth(SHORT) {
+                    Some((end, _)) => format!("{}…", &text[..end]),
+                    None => text,
+                }
             }
             Form::Age => time(&values).map_or(String::new(), |then| span(seconds(then, now))),
             Form::Until => time(&values).map_or(String::new(), |then| match seconds(now, then) {

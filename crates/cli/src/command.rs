@@ -10,6 +10,7 @@ mod login;
 mod machine;
 pub(crate) mod man;
 mod show;
+mod ssh;
 mod top;
 mod wait;
 
@@ -61,7 +62,7 @@ special! {
     ["__help"] => man::help_command, help;
     ["machine", "wait"] => wait::command, run;
     ["machine", "events"] => machine::events_command, events;
-    ["machine", "ssh"] => machine::ssh_command, ssh;
+    ["machine", "ssh"] => ssh::command, run;
     ["machine", "console"] => machine::missing_command, console;
     ["machine", "power"] => machine::power_command, power;
     ["machine", "identify"] => machine::identify_command, identify;
@@ -70,6 +71,10 @@ special! {
     ["machine", "reinstall"] => machine::missing_command, reinstall;
     ["machine", "update-firmware"] => machine::missing_command, firmware;
     ["size", "suggest"] => machine::suggest_command, suggest;
+    ["switch", "ssh"] => ssh::switch_command, switch_ssh;
+    ["switch", "console"] => ssh::switch_command, switch_console;
+    ["firmware"] => machine::missing_command, firmware;
+    ["component", "prune"] => show::prune_command, prune;
     ["switch", "ports"] => show::ports_command, ports;
     ["project", "member", "list"] => show::members_command, project_members;
     ["tenant", "member", "list"] => show::members_command, tenant_members;

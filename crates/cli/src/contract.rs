@@ -45,6 +45,10 @@ pub(crate) struct Field {
     pub(crate) map: bool,
     /// Absent differs from empty.
     pub(crate) optional: bool,
+    /// Number on the wire.
+    pub(crate) number: u32,
+    /// A number that is never negative.
+    pub(crate) unsigned: bool,
 }
 
 /// What a field holds.

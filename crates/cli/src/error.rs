@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Differs = 8,
     /// Nothing is left of what was asked for, or too many calls were made.
     Exhausted = 9,
+    /// Ctrl-C, as shells have it.
+    Interrupted = 130,
 }
 
 /// An error as the user sees it.
@@ -71,7 +73,7 @@ impl Error {
         if let Some(cause) = cause.map(ToString::to_string).filter(|cause| !said.contains(cause)) {
             said = format!("{said}: {cause}");
         }
-        match error.code {
+        let told = match error.code {
             ErrorCode::NotFound => Self::new(Kind::NotFound, said)
                 .hint(format!("`metalctl {}` shows what there is", list(path))),
             ErrorCode::AlreadyExists => Self::new(Kind::Conflict, said)
@@ -102,13 +104,19 @@ impl Error {
                  `metalctl version --server` shows both versions",
             ),
             _ => Self::failed(said),
+        };
+        match client::reason(error).and_then(advice) {
+            Some(hint) => told.hint(hint),
+            None => told,
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.sentence)?;
+        // Whoever ends the looking on did nothing wrong.
+        let what = if self.kind == Kind::Interrupted { "note" } else { "error" };
+        write!(f, "{what}: {}", self.sentence)?;
         for hint in &self.hints {
             write!(f, "\nhint: {hint}")?;
         }
@@ -120,6 +128,22 @@ impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::failed(error.to_string())
     }
+}
+
+/// What helps, for reasons that the server gives (docs/errors.md).
+fn advice(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "NO_MACHINE_AVAILABLE" => {
+            "another --size or --partition may have one; `metalctl admin partition capacity` shows operators where"
+        }
+        "RESERVED" => "another --size or --partition may have machines that nobody reserved",
+        "NO_ADDRESS_AVAILABLE" => {
+            "`metalctl ip list` shows addresses that may not be needed any more"
+        }
+        "CONTENTION" => "nothing is wrong: repeat the command",
+        "DISABLED" => "`metal-server serve --help` tells operators how to configure it",
+        _ => return None,
+    })
 }
 
 /// The command that lists what a method is about.

@@ -21,6 +21,8 @@ pub(crate) struct Flag {
     /// The fields that lead to the value.
     pub(crate) path: Vec<&'static Field>,
     pub(crate) fill: Fill,
+    /// Other names: the singular, and what is said without `allocation-` in front.
+    aliases: Vec<&'static str>,
 }
 
 /// How text becomes the value.
@@ -56,6 +58,7 @@ const DEPTH: usize = 4;
 pub(crate) fn of_verb(verb: &Verb) -> Vec<Flag> {
     let mut walk = Walk { flags: Vec::new(), names: BTreeSet::new(), verb };
     walk.message(verb.method.request(), &[], "");
+    walk.aliases();
     walk.flags
 }
 
@@ -108,6 +111,7 @@ impl Walk<'_> {
                 }
                 "Paging" => self.message(inner, &path, prefix),
                 // What a create wraps and what a query asks for need no prefix.
+                "MachineQuery" => self.message(inner, &path, ""),
                 _ if top => self.message(inner, &path, ""),
                 _ => self.message(inner, &path, &format!("{name}-")),
             }
@@ -124,7 +128,32 @@ impl Walk<'_> {
             name
         };
         if self.names.insert(name.clone()) {
-            self.flags.push(Flag { name: leaked(name), path, fill });
+            self.flags.push(Flag { name: leaked(name), path, fill, aliases: Vec::new() });
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Short names that mean nothing else here.
+    fn aliases(&mut self) {
+        for at in 0..self.flags.len() {
+            let flag = &self.flags[at];
+            let mut names: Vec<String> = Vec::new();
+            let short = flag.name.strip_prefix("allocation-").or(match flag.name {
+                "nic-name" => Some("port"),
+                _ => None,
+            });
+            names.extend(short.map(str::to_owned));
+            if flag.fill != Fill::One {
+                names.extend(flag.name.strip_suffix('s').map(str::to_owned));
+            }
+            for name in names {
+                // Words that every command has mean that.
+                let taken = crate::app::is_global(&name) || !self.names.insert(name.clone());
+                if !taken {
+                    self.flags[at].aliases.push(leaked(name));
+                }
+            }
         }
     }
 }
@@ -137,7 +166,10 @@ impl Flag {
 
     /// Whether it is the project that the request is about.
     pub(crate) fn is_project(&self) -> bool {
-        self.path.len() == 1 && self.field().name == "project" && !self.field().repeated
+        let place: Vec<&str> = self.path[..self.path.len() - 1].iter().map(|f| f.name).collect();
+        self.field().name == "project"
+            && !self.field().repeated
+            && matches!(place[..], [] | ["size_reservation"])
     }
 
     /// The flag for the parser and the help.
@@ -191,9 +223,7 @@ impl Flag {
                 .map(|value| PossibleValue::new(value.short).alias(value.name).help(value.doc));
             arg = arg.value_parser(values.collect::<Vec<_>>()).ignore_case(true);
         }
-        if let Some(singular) = self.name.strip_suffix('s').filter(|_| self.fill != Fill::One) {
-            arg = arg.alias(singular);
-        }
+        arg = arg.aliases(self.aliases.iter().copied());
         if self.path.len() > 1 && self.path[0].name == "query" {
             arg = arg.help_heading("Filters");
         }
@@ -224,8 +254,11 @@ impl Flag {
                 Value::Array(values.map_err(wrong)?)
             }
             Fill::Messages => {
-                let values: std::result::Result<Vec<_>, _> =
-                    typed.iter().map(|text| message(field, text, now)).collect();
+                let values: std::result::Result<Vec<_>, _> = typed
+                    .iter()
+                    .flat_map(|text| several(text))
+                    .map(|text| message(field, text, now))
+                    .collect();
                 Value::Array(values.map_err(wrong)?)
             }
             Fill::Map => Value::Object(pairs(&typed, |text| one(field, text, now)).map_err(wrong)?),
@@ -409,6 +442,14 @@ fn pairs(
             Ok((key.to_owned(), value(text)?))
         })
         .collect()
+}
+
+/// Messages of which only the first field is given may stand in one list: `my-net,internet`.
+fn several(text: &str) -> Vec<&str> {
+    if text.starts_with('{') || text.contains('=') {
+        return vec![text];
+    }
+    text.split(',').filter(|part| !part.is_empty()).collect()
 }
 
 /// A message as JSON, as `FIELD=VALUE,…` with `;` between several values of a field, or as the value of its

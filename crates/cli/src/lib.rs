@@ -5,6 +5,7 @@
 //! one call have a file each below `command`.
 
 mod app;
+mod binary;
 mod column;
 mod command;
 mod context;
@@ -20,6 +21,7 @@ mod path;
 mod plan;
 mod request;
 mod session;
+mod suggest;
 mod table;
 mod template;
 mod verb;

@@ -196,6 +196,20 @@ impl Answer {
                     .iter()
                     .map(|item| columns.iter().map(|column| column.cell(item, now)).collect())
                     .collect();
+                let sums = |column: &Chosen<'_>| matches!(column, Chosen::Known(column) if matches!(column.form, column::Form::Sum));
+                if rows.len() > 1 && !shape.no_headers && columns.iter().any(sums) {
+                    let total = columns.iter().enumerate().map(|(at, column)| match sums(column) {
+                        true => rows
+                            .iter()
+                            .filter_map(|row| row[at].parse::<u64>().ok())
+                            .sum::<u64>()
+                            .to_string(),
+                        false if at == 0 => "total".to_owned(),
+                        false => String::new(),
+                    });
+                    let total = total.collect();
+                    rows.push(total);
+                }
                 // Marks take no room where there are none.
                 while let Some(at) = (0..titles.len())
                     .find(|&at| titles[at].is_empty() && rows.iter().all(|row| row[at].is_empty()))
@@ -260,6 +274,18 @@ impl Shape {
                 .collect());
         }
         self.columns.iter().map(|word| chosen(word, known)).collect()
+    }
+
+    /// Whether everything that was typed is a heading.
+    pub(crate) fn is_known(&self, columns: &[Column]) -> bool {
+        let words = self.columns.iter().map(String::as_str);
+        let sorted =
+            self.sort_by.iter().map(|key| key.rsplit_once(':').map_or(&**key, |(key, _)| key));
+        let filtered = self.filters.iter().filter_map(|text| Some(condition(text).ok()?.0));
+        words
+            .chain(sorted)
+            .chain(filtered)
+            .all(|word| matches!(chosen(word, columns), Ok(Chosen::Known(_))))
     }
 
     /// Filters and sorts a list.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::flag;
 use crate::output::{Answer, Content};
 use crate::session::Session;
+use crate::suggest;
 use crate::verb::{Group, Verb};
 
 /// The request of a verb: the file's content, then the argument and the flags, then what follows from them.
@@ -26,7 +27,60 @@ pub(crate) async fn build(
     if let (Some(field), Some(argument)) = (verb.argument, argument) {
         request[field.json] = json!(argument);
     }
-    complete(session, verb, request).await
+    let mut request = complete(session, verb, request).await?;
+    for flag in flag::of_verb(verb) {
+        names(session, &flag, &mut request).await?;
+    }
+    let mut places = Vec::new();
+    networks(verb, &mut request, &mut places);
+    suggest::networks(session, places).await?;
+    Ok(request)
+}
+
+/// Names of projects become ids, also those that roles are given in.
+async fn names(session: &Session, flag: &flag::Flag, request: &mut Value) -> Result<()> {
+    let field = flag.field();
+    if !matches!(field.name, "project" | "project_roles") {
+        return Ok(());
+    }
+    let pointer: String = flag.path.iter().map(|field| format!("/{}", field.json)).collect();
+    match request.pointer_mut(&pointer) {
+        Some(Value::String(project)) if !project.is_empty() => {
+            *project = session.project_id(project).await?;
+        }
+        Some(Value::Object(roles)) => {
+            for (project, role) in std::mem::take(roles) {
+                // All projects is no name of one.
+                let project =
+                    if project == "*" { project } else { session.project_id(&project).await? };
+                roles.insert(project, role);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Where a request names networks.
+fn networks<'a>(verb: &Verb, request: &'a mut Value, places: &mut Vec<&'a mut Value>) {
+    let argument = match verb.noun.name {
+        "network" => verb.argument.map(|field| field.json),
+        _ => None,
+    };
+    let Some(fields) = request.as_object_mut() else { return };
+    for (key, value) in fields {
+        match (key.as_str(), value) {
+            ("network" | "parentNetwork", value) => places.push(value),
+            (key, value) if argument == Some(key) => places.push(value),
+            ("networks", Value::Array(items)) => {
+                places.extend(items.iter_mut().filter_map(|item| item.get_mut("network")));
+            }
+            ("query", query) if verb.noun.name == "ip" => {
+                places.extend(query.get_mut("network"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Adds what a request needs and nobody has to type.

@@ -10,6 +10,7 @@ use client::{Client, TokenSource};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::binary;
 use crate::context::{self, Config, Context};
 use crate::contract::Method;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Session {
     url: Option<String>,
     token: TokenSource,
+    /// Whether the token is the one that the context holds.
+    of_context: bool,
     /// Project by flag, environment or context; an id or a name.
     project: Option<String>,
     timeout: Duration,
@@ -55,6 +58,7 @@ impl Session {
         let url = typed("api-url")
             .or_else(|| environment("METAL_APIV2_URL"))
             .or_else(|| of_context(|context| context.url.clone()));
+        let mut from_context = false;
         let token = if let Some(token) = typed("api-token") {
             TokenSource::Static(token)
         } else if let Some(file) = typed("api-token-file") {
@@ -64,6 +68,7 @@ impl Session {
         } else if let Some(file) = environment("METAL_APIV2_TOKEN_FILE") {
             TokenSource::File(file.into())
         } else {
+            from_context = true;
             of_context(|context| context.token.clone())
                 .map_or(TokenSource::None, TokenSource::Static)
         };
@@ -76,6 +81,7 @@ impl Session {
         Ok(Self {
             url,
             token,
+            of_context: from_context,
             project: typed("default-project")
                 .or_else(|| of_context(|context| context.project.clone())),
             timeout,
@@ -113,26 +119,43 @@ impl Session {
         !matches!(self.token, TokenSource::None)
     }
 
+    /// Whether the token is the one that the context holds.
+    pub(crate) fn token_of_context(&self) -> bool {
+        self.of_context && self.has_token()
+    }
+
+    /// Goes on with another token, which is in the configuration already.
+    pub(crate) fn take(&mut self, config: Config, token: String) {
+        if let Some(context) = &mut self.context {
+            context.token = Some(token.clone());
+        }
+        self.config = config;
+        self.token = TokenSource::Static(token);
+        self.client = std::cell::OnceCell::new();
+    }
+
     /// The API.
     pub(crate) fn client(&self) -> Result<&Client> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        let client = self.client_with(self.token.clone())?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// The API for whoever has this token.
+    pub(crate) fn client_with(&self, token: TokenSource) -> Result<Client> {
         let ca_cert_pem = match std::env::var("METAL_CA_CERT_FILE") {
             Ok(file) => Some(std::fs::read_to_string(&file).map_err(|e| {
                 Error::usage(format!("METAL_CA_CERT_FILE: {file} cannot be read: {e}"))
             })?),
             Err(_) => None,
         };
-        let client = Client::new(client::Config {
-            url: self.url()?.to_owned(),
-            token: self.token.clone(),
-            ca_cert_pem,
-        })
-        .map_err(|e| Error::usage(e.to_string()))?
-        .with_patience(PATIENCE.min(self.timeout))
-        .with_timeout(self.timeout);
-        Ok(self.client.get_or_init(|| client))
+        let config = client::Config { url: self.url()?.to_owned(), token, ca_cert_pem };
+        Ok(Client::new(config)
+            .map_err(|e| Error::usage(e.to_string()))?
+            .with_patience(PATIENCE.min(self.timeout))
+            .with_timeout(self.timeout))
     }
 
     /// Calls a method.
@@ -142,19 +165,34 @@ impl Session {
 
     /// Calls a method by its path.
     pub(crate) async fn call_path(&self, path: &str, request: &Value) -> Result<Value> {
-        let url = self.url()?;
         let client = self.client()?;
         tracing::debug!(path, %request, "calling");
         let answer = client.call_json(path, request).await;
-        answer.map_err(|error| {
-            let mut error = Error::call(&error, path, url);
-            if error.kind == Kind::Denied && !self.has_token() {
-                error.hints = vec![
-                    "no token was given: log in with `metalctl login`, or set METAL_TOKEN or METAL_TOKEN_FILE".to_owned(),
-                ];
-            }
-            error
+        answer.map_err(|error| self.refused(&error, path))
+    }
+
+    /// Calls a method that lists machines, without what tables of machines never show.
+    pub(crate) async fn call_light(&self, method: &Method, request: &Value) -> Result<Value> {
+        let Some(bytes) = binary::encode(method.request(), request) else {
+            return self.call(method, request).await;
+        };
+        tracing::debug!(path = method.path, %request, "calling, in binary form");
+        let answer = self.client()?.call_binary(method.path, bytes).await;
+        let answer = answer.map_err(|error| self.refused(&error, method.path))?;
+        binary::decode(method.response(), &answer, binary::OF_MACHINES).ok_or_else(|| {
+            Error::failed("the answer is not that of this API")
+                .hint("`metalctl version --server` shows whether one of both is older")
         })
+    }
+
+    fn refused(&self, error: &client::ConnectError, path: &str) -> Error {
+        let mut error = Error::call(error, path, self.url.as_deref().unwrap_or_default());
+        if error.kind == Kind::Denied && !self.has_token() {
+            error.hints = vec![
+                "no token was given: log in with `metalctl login`, or set METAL_TOKEN or METAL_TOKEN_FILE".to_owned(),
+            ];
+        }
+        error
     }
 
     /// The id of a project that is given by id or name.

@@ -79,24 +79,7 @@ impl Verb {
 
     /// Whether it changes nothing.
     pub(crate) fn only_reads(&self) -> bool {
-        const READS: [&str; 10] = [
-            "Get",
-            "List",
-            "Latest",
-            "Capacity",
-            "Usage",
-            "Match",
-            "Issues",
-            "Queues",
-            "Try",
-            "ConnectedMachines",
-        ];
-        READS.contains(&self.method.name)
-            || self.method.name.starts_with("Get")
-            || self.method.name.starts_with("List")
-            || self.method.name.ends_with("List")
-            || self.method.name == "InviteGet"
-            || self.method.name == "AdminGet"
+        client::only_reads(self.method.name)
     }
 
     /// Whether the answer is a list of things.

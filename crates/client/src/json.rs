@@ -1,4 +1,4 @@
-//! Calls without generated types: JSON in, JSON out.
+//! Calls without generated types: JSON in, JSON out, or bytes.
 
 use buffa::bytes::Bytes;
 use connectrpc::client::{ClientTransport, full_body};
@@ -15,22 +15,32 @@ impl Client {
     /// # Errors
     /// What the server answered, or why there is no answer.
     pub async fn call_json(&self, path: &str, request: &Value) -> Result<Value, ConnectError> {
+        let body = self.exchange(path, "application/json", request.to_string().into()).await?;
+        serde_json::from_slice(&body).map_err(|e| {
+            ConnectError::internal(format!("the answer is not the JSON of this API: {e}"))
+        })
+    }
+
+    /// Calls a unary method by its path with the binary form of its messages.
+    ///
+    /// # Errors
+    /// What the server answered, or why there is no answer.
+    pub async fn call_binary(&self, path: &str, request: Vec<u8>) -> Result<Bytes, ConnectError> {
+        self.exchange(path, "application/proto", request.into()).await
+    }
+
+    async fn exchange(&self, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ConnectError> {
         let base = self.config.base_uri().to_string();
         let request = Request::post(format!("{}{path}", base.trim_end_matches('/')))
-            .header("content-type", "application/json")
+            .header("content-type", kind)
             .header("connect-protocol-version", "1")
             .header("user-agent", concat!("metal/", env!("CARGO_PKG_VERSION")))
-            .body(full_body(request.to_string().into()))
+            .body(full_body(body))
             .map_err(|e| ConnectError::internal(format!("{path} is no path: {e}")))?;
         let response = self.transport.send(request).await?;
         let status = response.status();
         let body = transport::collect(response.into_body(), MAX_MESSAGE).await?;
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&body).map_err(|e| {
-                ConnectError::internal(format!("the answer is not the JSON of this API: {e}"))
-            });
-        }
-        Err(refusal(status, &body))
+        if status == StatusCode::OK { Ok(body) } else { Err(refusal(status, &body)) }
     }
 }
 

@@ -19,6 +19,7 @@
 mod backoff;
 mod follow;
 mod json;
+mod reason;
 mod services;
 mod tls;
 mod token;
@@ -33,8 +34,9 @@ pub use backoff::Backoff;
 pub use connectrpc::client::CallOptions;
 pub use connectrpc::{ConnectError, ErrorCode};
 pub use follow::follow;
+pub use reason::reason;
 pub use token::TokenSource;
-pub use transport::Transport;
+pub use transport::{Transport, only_reads};
 
 /// Largest answer that is accepted. Lists of a whole partition do not fit into the usual 4 MiB.
 const MAX_MESSAGE: usize = 64 << 20;

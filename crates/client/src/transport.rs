@@ -1,4 +1,4 @@
-//! What happens to each call on its way: token, time limit, next attempt.
+//! What happens to each call on its way: token, idempotency key, time limit, next attempt.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,6 +17,8 @@ use crate::token::{Token, TokenSource};
 use crate::wire::{Lost, ResponseBody, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The header that lets the server know a call again.
+const KEY: &str = "idempotency-key";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Carries the calls of the generated clients: adds the token, tries unary calls again while the server is
@@ -71,7 +73,14 @@ impl Transport {
         self,
         request: Request<ClientBody>,
     ) -> Result<Response<ResponseBody>, ConnectError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if makes(parts.uri.path()) && !parts.headers.contains_key(KEY) {
+            let key = uuid::Uuid::new_v4().to_string();
+            parts.headers.insert(
+                KEY,
+                HeaderValue::try_from(key).map_err(|e| ConnectError::internal(e.to_string()))?,
+            );
+        }
         let call = Call::of(&parts);
         let body = collect(body, usize::MAX).await?;
         let end = Instant::now() + self.patience;
@@ -139,7 +148,7 @@ impl Call {
             .unwrap_or_default();
         if kind.starts_with("application/connect+") {
             Self::Stream
-        } else if repeatable(parts.uri.path()) {
+        } else if repeatable(parts.uri.path()) || parts.headers.contains_key(KEY) {
             Self::Repeatable
         } else {
             Self::Once
@@ -147,25 +156,32 @@ impl Call {
     }
 }
 
+/// Whether a method makes something: sent with a key, it is done once, however often it is sent (docs/errors.md).
+fn makes(path: &str) -> bool {
+    let Some((service, method)) = path.rsplit_once('/') else { return false };
+    let service = service.rsplit('/').next().unwrap_or_default();
+    let ours = ["metalstack.api.v2.", "metalstack.admin.v2."];
+    ours.iter().any(|package| service.starts_with(package))
+        && ["Create", "Invite", "BMCCommand", "Refresh"].contains(&method)
+}
+
 /// Agents report facts and users look things up: both may be done twice. Creating may not.
 fn repeatable(path: &str) -> bool {
-    const LOOKS: [&str; 9] = [
-        "Get",
-        "List",
-        "Latest",
-        "Capacity",
-        "Usage",
-        "Match",
-        "Issues",
-        "Queues",
-        "TokenScopedList",
-    ];
     let Some((service, method)) = path.rsplit_once('/') else { return false };
     let service = service.rsplit('/').next().unwrap_or_default();
     service.starts_with("metalstack.infra.v2.")
         || service.starts_with("metal.v1.")
-        || LOOKS.contains(&method)
+        || only_reads(method)
+}
+
+/// Whether a method of users or operators changes nothing. The contract does not say; its names do.
+#[must_use]
+pub fn only_reads(method: &str) -> bool {
+    const LOOKS: [&str; 8] =
+        ["Capacity", "ConnectedMachines", "Issues", "Latest", "Match", "Queues", "Try", "Usage"];
+    LOOKS.contains(&method)
         || method.starts_with("Get")
+        || method.ends_with("Get")
         || method.starts_with("List")
         || method.ends_with("List")
 }
@@ -248,6 +264,30 @@ mod tests {
             "nonsense",
         ] {
             assert!(!repeatable(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_makes_something_is_sent_with_a_key() {
+        let parts = |path: &str, key: bool| {
+            let mut request = Request::post(path);
+            if key {
+                request = request.header(KEY, "8e03978e-40d5-43e8-bc93-6894a57f9324");
+            }
+            request.body(()).expect("a request").into_parts().0
+        };
+        for path in [
+            "/metalstack.api.v2.MachineService/Create",
+            "/x/metalstack.admin.v2.SizeService/Create",
+        ] {
+            assert!(makes(path), "{path}");
+            assert_eq!(Call::of(&parts(path, false)), Call::Once);
+            assert_eq!(Call::of(&parts(path, true)), Call::Repeatable);
+        }
+        for path in
+            ["/metalstack.api.v2.MachineService/Delete", "/other.v1.Service/Create", "Create"]
+        {
+            assert!(!makes(path), "{path}");
         }
     }
 

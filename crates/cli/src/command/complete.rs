@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
-use serde_json::{Value, json};
 
 use crate::app::{self, Branches, position, verb};
 use crate::column;
 use crate::error::Result;
 use crate::noun::Noun;
 use crate::session::{Session, out};
-use crate::verb::{self as verbs, Group};
+use crate::suggest;
 
 /// How long a key press may take.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -247,24 +246,9 @@ fn noun_of_flag(flag: &str) -> Option<&'static str> {
 /// Ids with a description, as the server has them; nothing when it cannot be asked.
 async fn live(session: &Session, topic: &Topic) -> Vec<(String, String)> {
     let Some(noun) = Noun::find(topic.noun) else { return Vec::new() };
-    let project = topic.project.as_deref().or(session.default_project());
-    let group = if topic.admin || project.is_none() { Group::Admin } else { Group::User };
-    let mut found = Vec::new();
-    for group in [group, Group::User, Group::Admin] {
-        let Some(list) = verbs::find(noun, "List", group) else { continue };
-        let mut request = json!({});
-        if let (Some(project), Some(_)) = (project, list.method.request().field("project")) {
-            let Ok(project) = session.project_id(project).await else { continue };
-            request["project"] = json!(project);
-        }
-        let Ok(answer) = session.call(list.method, &request).await else { continue };
-        let field = list.method.response().fields[0].json;
-        found = answer.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
-        if !found.is_empty() {
-            break;
-        }
-    }
-    found
+    let project = topic.project.as_deref();
+    suggest::known(session, noun, project, topic.admin)
+        .await
         .iter()
         .filter_map(|item| {
             let id = item.get(noun.id)?.as_str()?.to_owned();

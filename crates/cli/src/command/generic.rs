@@ -254,7 +254,8 @@ async fn watch(
         let request =
             request::build(session, verb, matches, ids.first().map(String::as_str), json!({}))
                 .await?;
-        let answered = pages(session, verb.method, request).await;
+        let light = is_light(session, verb, matches);
+        let answered = pages(session, verb.method, request, light).await;
         let text = match answered {
             Ok(answer) => text(session, verb, vec![answer], matches)?.unwrap_or_default(),
             // The next look may find the server again.
@@ -275,7 +276,7 @@ async fn call(
     request: Value,
     matches: &ArgMatches,
 ) -> Result<Value> {
-    let answer = pages(session, verb.method, request).await?;
+    let answer = pages(session, verb.method, request, is_light(session, verb, matches)).await?;
     let wait = matches.try_get_one::<bool>("wait").ok().flatten() == Some(&true);
     if !(wait && waits(verb)) {
         return Ok(answer);
@@ -289,8 +290,28 @@ async fn call(
     Ok(json!({ "machine": machine }))
 }
 
+/// Whether a table of machines is wanted that shows nothing but the usual columns.
+fn is_light(session: &Session, verb: &Verb, matches: &ArgMatches) -> bool {
+    let table = matches!(
+        session.format("table"),
+        Ok(Format::Table | Format::Wide | Format::Markdown | Format::Name)
+    );
+    table
+        && verb.noun.name == "machine"
+        && verb.method.name == "List"
+        && shape(matches).is_known(verb.noun.columns)
+}
+
 /// Calls a method and fetches the further pages of its answer, unless a page was asked for.
-async fn pages(session: &Session, method: &Method, mut request: Value) -> Result<Value> {
+async fn pages(
+    session: &Session,
+    method: &Method,
+    mut request: Value,
+    light: bool,
+) -> Result<Value> {
+    if light {
+        return session.call_light(method, &request).await;
+    }
     let mut answer = session.call(method, &request).await?;
     let list = method.response().fields.first().map_or("", |field| field.json);
     let asked = request.pointer("/query/paging/page").is_some();
@@ -323,6 +344,10 @@ fn text(
         return Ok(None);
     }
     let usual = if verb.lists() { "table" } else { "yaml" };
+    // The table has the phases; what comes next is for whoever looks on.
+    for waiting in answers.iter().filter_map(|a| a.pointer("/progress/waitingFor")?.as_str()) {
+        note(&format!("now: {waiting}"));
+    }
     let mut answers: Vec<_> =
         answers.into_iter().map(|value| request::answer(verb, value)).collect();
     if answers.len() > 1 {

@@ -1,13 +1,15 @@
 //! `login`, `logout`, `whoami`: who calls.
 
+mod callback;
+mod renew;
+
 use std::io::{IsTerminal as _, Read as _};
-use std::time::Duration;
 
 use base64::Engine as _;
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+
+use callback::Callback;
 
 use crate::app::{flag, flag_without_value, verb};
 use crate::column;
@@ -17,18 +19,28 @@ use crate::error::{Error, Kind, Result};
 use crate::output::{Answer, Content, Shape};
 use crate::session::{Session, note};
 
-/// How long a browser may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Label of tokens that the same login has led to; the server gives it.
+const LOGIN_LABEL: &str = "auth.metal-stack.io/login";
+/// So long the token of an operator is valid that `--admin-role` asks for.
+const ADMIN_LIFE: &str = "10800s";
 
 pub(crate) fn command(_: &str) -> Command {
     verb("login", "Get a token and keep it in the context")
         .long_about(
             "Get a token and keep it in the context. Opens a browser at the server's login page and waits for it to come \
-             back; where there is no browser the URL can be opened on any machine that reaches this one, or a token is \
-             piped in with --token-stdin. The first project becomes the default one if there is none.",
+             back; where there is none, open the printed URL anywhere and paste the address at which that browser ends, or pipe a \
+             token in with --token-stdin. The first project becomes the default one if there is none. The token of a login is \
+             renewed by later commands when it comes near its end.",
         )
         .arg(flag("provider", "NAME", "Login provider").default_value("openid-connect"))
-        .arg(flag_without_value("print-url", "Only print the URL, open no browser"))
+        .arg(
+            flag_without_value("no-browser", "Only print the URL; the address at which a browser ends can be pasted")
+                .alias("print-url"),
+        )
+        .arg(
+            flag("admin-role", "ROLE", "Ask for an operator's token, for 3 hours")
+                .value_parser(["editor", "viewer"]),
+        )
         .arg(flag_without_value("token-stdin", "Take the token from standard input"))
         .arg(flag_without_value("refresh", "Exchange the token for a new one with the same rights"))
         .after_help("Examples:\n  metalctl login --api-url https://api.example --context prod\n  metal-server token create --admin-role editor | metalctl login --token-stdin --api-url http://localhost:8080 --context lab")
@@ -47,6 +59,10 @@ pub(crate) async fn run(session: &Session, matches: &ArgMatches) -> Result<()> {
     } else {
         browser(session, matches).await?
     };
+    let token = match matches.get_one::<String>("admin-role") {
+        Some(role) => operator(session, token.trim(), role).await?,
+        None => token,
+    };
     if token.is_empty() || claims(&token).is_none() {
         return Err(Error::usage("this is no token of the API")
             .hint("a token has three parts with dots between them"));
@@ -63,12 +79,7 @@ async fn keep(session: &Session, token: String) -> Result<()> {
         .unwrap_or_else(|| Context { name: "default".into(), ..Context::default() });
     context.token = Some(token.clone());
     context.url = Some(session.url()?.to_owned());
-    let client = client::Client::new(client::Config {
-        url: session.url()?.to_owned(),
-        token: client::TokenSource::Static(token),
-        ca_cert_pem: None,
-    })
-    .map_err(|e| Error::usage(e.to_string()))?;
+    let client = client_of(session, token)?;
     let path = "/metalstack.api.v2.UserService/Get";
     let answer = client.call_json(path, &json!({})).await;
     let answer =
@@ -88,54 +99,55 @@ async fn keep(session: &Session, token: String) -> Result<()> {
 /// The token that the server's login page sends back to this machine.
 async fn browser(session: &Session, matches: &ArgMatches) -> Result<String> {
     let provider = matches.get_one::<String>("provider").map_or("openid-connect", String::as_str);
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let back = format!("http://{}/callback", listener.local_addr()?);
-    let url =
-        format!("{}/auth/{provider}?redirect-url={back}", session.url()?.trim_end_matches('/'));
+    let mut secret = [0; 16];
+    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut secret))?;
+    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+    let callback = Callback::open(&secret).await?;
+    let url = format!(
+        "{}/auth/{provider}?redirect-url={}",
+        session.url()?.trim_end_matches('/'),
+        callback.url()?
+    );
+    let alone = matches.get_flag("no-browser");
     note(&format!("log in at\n  {url}"));
-    if !matches.get_flag("print-url") && std::io::stderr().is_terminal() {
+    if alone {
+        note("then paste the address at which the browser ends, if it runs on another machine");
+    } else if std::io::stderr().is_terminal() {
         open(&url);
     }
-    let waiting = async {
-        loop {
-            let (mut stream, _) = listener.accept().await?;
-            let mut request = vec![0; 16 << 10];
-            let length = stream.read(&mut request).await?;
-            let line = String::from_utf8_lossy(&request[..length])
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            let token = token_of(&line);
-            let text = match token {
-                Some(_) => "You are logged in. This window can be closed.",
-                None => "This page only takes the answer of a login.",
-            };
-            let status = if token.is_some() { "200 OK" } else { "404 Not Found" };
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-                text.len()
-            );
-            stream.write_all(answer.as_bytes()).await?;
-            if let Some(token) = token {
-                return Ok::<_, Error>(token);
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.map_err(|_| {
-        Error::new(Kind::Timeout, "nobody logged in within 5 minutes")
-            .hint("without a browser: metalctl login --token-stdin")
-    })?
+    callback.wait(alone).await
 }
 
-/// The token in the first line of a request for the call-back.
-fn token_of(line: &str) -> Option<String> {
-    let target = line.strip_prefix("GET ")?.split(' ').next()?;
-    let query = target.strip_prefix("/callback?")?;
-    let token = query.split('&').find_map(|pair| pair.strip_prefix("token="))?;
-    // A token needs no escapes.
-    let fits = token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    (fits && !token.is_empty()).then(|| token.to_owned())
+/// A client with another token than that of the session.
+fn client_of(session: &Session, token: String) -> Result<client::Client> {
+    session.client_with(client::TokenSource::Static(token))
+}
+
+/// The token of an operator, made with that of a login and ended with it.
+async fn operator(session: &Session, token: &str, role: &str) -> Result<String> {
+    let client = client_of(session, token.to_owned())?;
+    let path = "/metalstack.api.v2.TokenService/Create";
+    let url = session.url()?;
+    let mut request = json!({
+        "description": "metalctl login",
+        "expires": ADMIN_LIFE,
+        "adminRole": format!("ADMIN_ROLE_{}", role.to_uppercase()),
+    });
+    if let Some(login) = login_of(&client, token).await {
+        request["labels"] = json!({"labels": {LOGIN_LABEL: login}});
+    }
+    let answer = client.call_json(path, &request).await;
+    let answer = answer.map_err(|error| Error::call(&error, path, url))?;
+    let secret = answer.get("secret").and_then(Value::as_str).map(str::to_owned);
+    secret.ok_or_else(|| Error::failed("the server answered without a token"))
+}
+
+/// Id of the login that has led to a token.
+async fn login_of(client: &client::Client, token: &str) -> Option<String> {
+    let id = claims(token)?.get("jti")?.as_str()?.to_owned();
+    let path = "/metalstack.api.v2.TokenService/Get";
+    let answer = client.call_json(path, &json!({ "uuid": id })).await.ok()?;
+    Some(answer["token"]["meta"]["labels"]["labels"][LOGIN_LABEL].as_str()?.to_owned())
 }
 
 fn open(url: &str) {
@@ -174,14 +186,8 @@ pub(crate) async fn logout(session: &Session, matches: &ArgMatches) -> Result<()
         .token
         .take()
         .ok_or_else(|| Error::usage(format!("context '{}' holds no token", context.name)))?;
-    let id = claims(&token).and_then(|claims| claims.get("jti")?.as_str().map(str::to_owned));
-    let revoked = match id {
-        Some(id) if !matches.get_flag("keep-token") => session
-            .call_path("/metalstack.api.v2.TokenService/Revoke", &json!({ "uuid": id }))
-            .await
-            .map(drop),
-        _ => Ok(()),
-    };
+    let revoked =
+        if matches.get_flag("keep-token") { Ok(()) } else { revoke(session, &token).await };
     let mut config = session.config.clone();
     config.put(&context);
     config.save(&session.config_path)?;
@@ -192,9 +198,44 @@ pub(crate) async fn logout(session: &Session, matches: &ArgMatches) -> Result<()
         }
         _ => {
             note(&format!("logged out of context '{}'", context.name));
+            if claims(&token).is_some_and(|claims| claims["type"] == "TOKEN_TYPE_USER")
+                && let Ok(url) = session.url()
+            {
+                let url = url.trim_end_matches('/');
+                note(&format!(
+                    "the browser stays logged in until you open\n  {url}/auth/logout/openid-connect"
+                ));
+            }
             Ok(())
         }
     }
+}
+
+/// Revokes a token and all others that the same login has led to: those that it was renewed from and into.
+async fn revoke(session: &Session, token: &str) -> Result<()> {
+    let Some(own) = claims(token).and_then(|claims| claims.get("jti")?.as_str().map(str::to_owned))
+    else {
+        return Ok(());
+    };
+    let client = client_of(session, token.to_owned())?;
+    let url = session.url()?;
+    let call = async |path: &str, request: Value| {
+        client.call_json(path, &request).await.map_err(|error| Error::call(&error, path, url))
+    };
+    let mut ids = Vec::new();
+    if let Some(login) = login_of(&client, token).await {
+        let query = json!({"query": {"labels": {"labels": {LOGIN_LABEL: login}}}});
+        let answer = call("/metalstack.api.v2.TokenService/List", query).await?;
+        let tokens = answer.get("tokens").and_then(Value::as_array).cloned().unwrap_or_default();
+        ids = tokens.iter().filter_map(|token| token["uuid"].as_str().map(str::to_owned)).collect();
+        ids.retain(|id| *id != own);
+    }
+    // the one that speaks is the last
+    ids.push(own);
+    for id in ids {
+        call("/metalstack.api.v2.TokenService/Revoke", json!({ "uuid": id })).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn whoami_command(_: &str) -> Command {
@@ -218,24 +259,6 @@ pub(crate) async fn whoami(session: &Session, _: &ArgMatches) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn call_backs() {
-        assert_eq!(
-            token_of("GET /callback?token=a.b-c.d_e HTTP/1.1").as_deref(),
-            Some("a.b-c.d_e")
-        );
-        assert_eq!(token_of("GET /callback?x=y&token=abc HTTP/1.1").as_deref(), Some("abc"));
-        for line in [
-            "GET /favicon.ico HTTP/1.1",
-            "GET /callback?token= HTTP/1.1",
-            "POST /callback?token=a HTTP/1.1",
-            "GET /callback?token=a%0a HTTP/1.1",
-            "",
-        ] {
-            assert_eq!(token_of(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn tokens_tell_their_id() {

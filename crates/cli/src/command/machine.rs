@@ -21,7 +21,7 @@ const POWER: [(&str, &str); 7] = [
     ("pxe", "MACHINE_BMC_COMMAND_BOOT_FROM_PXE"),
 ];
 
-fn target(command: Command) -> Command {
+pub(crate) fn target(command: Command) -> Command {
     command
         .arg(position("UUID", "Machine").required(true))
         .arg(flag("project", "PROJECT", "Project, by id or name; operators need none").short('p'))
@@ -72,7 +72,10 @@ async fn bmc(session: &Session, matches: &ArgMatches, command: &str) -> Result<(
 }
 
 /// The machine that was typed, with the project if one is known.
-async fn machine_of(session: &Session, matches: &ArgMatches) -> Result<(String, Option<String>)> {
+pub(crate) async fn machine_of(
+    session: &Session,
+    matches: &ArgMatches,
+) -> Result<(String, Option<String>)> {
     let uuid = matches.get_one::<String>("UUID").cloned().unwrap_or_default();
     let project = matches.get_one::<String>("project").map(String::as_str);
     let project = match project.or(session.default_project()) {
@@ -177,63 +180,42 @@ pub(crate) async fn events(session: &Session, matches: &ArgMatches) -> Result<()
         id: "event",
         noun: "",
     };
-    session.show(answer, "table", &Shape::default())
-}
-
-pub(crate) fn ssh_command(_: &str) -> Command {
-    target(verb("ssh", "Open a shell on a machine or firewall"))
-        .arg(flag("user", "NAME", "Login").default_value("metal"))
-        .arg(flag("identity", "FILE", "Private key").short('i'))
-        .arg(position("COMMAND", "Command to run instead of a shell").num_args(0..).last(true))
-        .after_help("Examples:\n  metalctl machine ssh UUID\n  metalctl machine ssh UUID -- uptime")
-}
-
-pub(crate) async fn ssh(session: &Session, matches: &ArgMatches) -> Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    let (uuid, project) = machine_of(session, matches).await?;
-    let answer = either(session, "Get", &uuid, project.as_deref(), json!({})).await?;
-    let address = address(&answer["machine"]).ok_or_else(|| {
-        Error::failed(format!("machine {uuid} has no address"))
-            .hint("it is not allocated, or has no network; `metalctl machine describe` shows it")
-    })?;
-    let mut process = std::process::Command::new("ssh");
-    if let Some(file) = matches.get_one::<String>("identity") {
-        process.arg("-i").arg(file);
+    session.show(answer, "table", &Shape::default())?;
+    // An operator's machine is not of the default project.
+    let mut timeline = super::wait::timeline(session, &uuid, project.as_deref()).await;
+    if timeline.is_err() && project.is_some() {
+        timeline = super::wait::timeline(session, &uuid, None).await;
     }
-    let user = matches.get_one::<String>("user").map_or("metal", String::as_str);
-    process.arg("-l").arg(user).arg("--").arg(address);
-    process.args(matches.get_many::<String>("COMMAND").into_iter().flatten());
-    // Only comes back when ssh could not be started.
-    Err(Error::failed(format!("ssh cannot be started: {}", process.exec()))
-        .hint("install the OpenSSH client"))
-}
-
-/// Where a machine is reached: an external address before a private one.
-fn address(machine: &Value) -> Option<String> {
-    let networks = machine.pointer("/allocation/networks")?.as_array()?;
-    let of = |external: bool| {
-        networks
-            .iter()
-            .filter(|network| {
-                let kind = network.get("networkType").and_then(Value::as_str).unwrap_or_default();
-                let kind = contract::short(kind);
-                kind != "underlay" && (kind == "external") == external
-            })
-            .find_map(|network| network.get("ips")?.as_array()?.first()?.as_str())
-            .map(str::to_owned)
-    };
-    of(true).or_else(|| of(false))
+    if let Ok(timeline) = timeline
+        && let Some(waiting) = timeline.pointer("/progress/waitingFor").and_then(Value::as_str)
+    {
+        note(&format!("now: {waiting}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn missing_command(name: &str) -> Command {
     let (name, about) = match name {
+        "firmware" => ("firmware", "Firmware of BIOS and BMC (this server has none yet)"),
         "console" => ("console", "Serial console (this server has none yet)"),
         "reinstall" => ("reinstall", "Install an allocated machine again (this server cannot yet)"),
         _ => ("update-firmware", "Update BIOS or BMC (this server cannot yet)"),
     };
+    let example = if name == "firmware" {
+        "metalctl firmware list".to_owned()
+    } else {
+        format!("metalctl machine {name} UUID")
+    };
+    let argument = if name == "firmware" { "VERB" } else { "UUID" };
     verb(name, about)
-        .arg(position("UUID", "Machine"))
-        .after_help(format!("Examples:\n  metalctl machine {name} UUID"))
+        .arg(
+            position(
+                argument,
+                if name == "firmware" { "list, upload or delete" } else { "Machine" },
+            )
+            .num_args(0..),
+        )
+        .after_help(format!("Examples:\n  {example}"))
 }
 
 pub(crate) async fn console(_: &Session, _: &ArgMatches) -> Result<()> {
@@ -306,17 +288,6 @@ fn size(id: &str, hardware: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_external_address_comes_first() {
-        let machine = json!({"allocation": {"networks": [
-            {"networkType": "NETWORK_TYPE_UNDERLAY", "ips": ["10.1.0.1"]},
-            {"networkType": "NETWORK_TYPE_CHILD", "ips": ["10.0.0.1"]},
-            {"networkType": "NETWORK_TYPE_EXTERNAL", "ips": ["1.2.3.4"]},
-        ]}});
-        assert_eq!(address(&machine).as_deref(), Some("1.2.3.4"));
-        assert_eq!(address(&json!({"allocation": {"networks": []}})), None);
-    }
 
     #[test]
     fn sizes_from_hardware() {

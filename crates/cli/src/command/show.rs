@@ -158,6 +158,58 @@ fn skew(ours: &str, theirs: &str) -> Option<String> {
     })
 }
 
+pub(crate) fn prune_command(_: &str) -> Command {
+    verb("prune", "Forget components that have not reported for a long time")
+        .arg(
+            flag("max-age", "DURATION", "How long ago the last report may be").default_value("12h"),
+        )
+        .arg(flag("type", "TYPE", "Only of this type"))
+        .arg(crate::app::flag_without_value("yes", "Do not ask").short('y'))
+        .after_help("Examples:\n  metalctl component prune --max-age 7d --yes")
+}
+
+pub(crate) async fn prune(session: &Session, matches: &ArgMatches) -> Result<()> {
+    let age = matches.get_one::<String>("max-age").map_or("12h", String::as_str);
+    let length = crate::flag::duration(age).ok_or_else(|| {
+        crate::error::Error::usage(format!(
+            "--max-age: '{age}' is no duration; write it like 12h or 7d"
+        ))
+    })?;
+    let length = i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+    let path = "/metalstack.admin.v2.ComponentService/List";
+    let answer = session.call_path(path, &json!({})).await?;
+    let components =
+        answer.get("components").and_then(Value::as_array).cloned().unwrap_or_default();
+    let kind = matches.get_one::<String>("type").map(String::as_str);
+    let now = session.now().as_second();
+    let old: Vec<&Value> =
+        components.iter().filter(|component| outlived(component, kind, now, length)).collect();
+    if old.is_empty() {
+        note("all of them have reported since");
+        return Ok(());
+    }
+    let name = |component: &Value| {
+        format!("{} {}", column::plain(&component["type"]), column::plain(&component["identifier"]))
+    };
+    let names: Vec<String> = old.iter().map(|component| name(component)).collect();
+    crate::session::confirm(&format!("forget {}?", names.join(", ")), matches.get_flag("yes"))?;
+    for (component, name) in old.iter().zip(&names) {
+        let request = json!({ "uuid": component["uuid"] });
+        session.call_path("/metalstack.admin.v2.ComponentService/Delete", &request).await?;
+        note(&format!("{name} is forgotten"));
+    }
+    Ok(())
+}
+
+/// Whether the last report of a component of this type is older than so many seconds.
+fn outlived(component: &Value, kind: Option<&str>, now: i64, seconds: i64) -> bool {
+    let reported = component.get("reportedAt").and_then(Value::as_str);
+    let reported = reported.and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let of_kind =
+        kind.is_none_or(|kind| column::plain(&component["type"]).eq_ignore_ascii_case(kind));
+    of_kind && reported.is_none_or(|reported| now.saturating_sub(reported.as_second()) > seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +224,16 @@ mod tests {
         let ports = ports_of(&switch);
         assert_eq!(ports[0]["machine"], Value::Null);
         assert_eq!((&ports[1]["machine"], &ports[1]["switch"]), (&json!("m"), &json!("leaf01")));
+    }
+
+    #[test]
+    fn components_that_are_gone() {
+        let component =
+            json!({"type": "COMPONENT_TYPE_PIXIECORE", "reportedAt": "2026-01-01T00:00:00Z"});
+        let now = "2026-01-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second();
+        assert!(outlived(&component, None, now, 3_600));
+        assert!(!outlived(&component, None, now, 86_400));
+        assert!(!outlived(&component, Some("metal-core"), now, 3_600));
     }
 
     #[test]

@@ -322,7 +322,7 @@ fn cut(line: &str, columns: usize) -> String {
 }
 
 /// Columns and rows of the terminal; 80×24 when it does not say.
-fn size() -> (u16, u16) {
+pub(crate) fn size() -> (u16, u16) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let asked = std::process::Command::new("stty")
         .arg("size")

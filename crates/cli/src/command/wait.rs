@@ -115,13 +115,13 @@ impl Following<'_> {
         let mut progress = Progress::new(begun);
         let mut screen = Screen::new();
         let mut away = false;
-        let (mut looks, mut phases) = (0_u32, Vec::new());
+        let (mut looks, mut phases, mut now) = (0_u32, Vec::new(), Value::Null);
         loop {
             match self.machine().await {
                 Ok(machine) => {
                     away = false;
                     if looks.is_multiple_of(PHASES_EVERY) {
-                        phases = self.phases().await;
+                        (phases, now) = self.timeline().await;
                     }
                     looks += 1;
                     let goal = goal.unwrap_or(if machine.get("allocation").is_some() {
@@ -129,7 +129,7 @@ impl Following<'_> {
                     } else {
                         "Waiting"
                     });
-                    for line in progress.news(&machine, &phases) {
+                    for line in progress.news(&machine, &phases, &now) {
                         screen.line(&line);
                     }
                     if let Some(reason) = failure(&machine) {
@@ -147,7 +147,7 @@ impl Following<'_> {
                         screen.end();
                         return Ok(machine);
                     }
-                    screen.status(&progress.status(&machine, goal, Timestamp::now()));
+                    screen.status(&progress.status(&machine, &now, goal, Timestamp::now()));
                 }
                 // A server that restarts or is busy is no reason to stop.
                 Err(error)
@@ -170,7 +170,17 @@ impl Following<'_> {
                 )
                 .hint(format!("`metalctl machine wait {}` follows it further", self.uuid)));
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = tokio::signal::ctrl_c() => {
+                    screen.end();
+                    return Err(Error::new(
+                        Kind::Interrupted,
+                        format!("machine {} is not looked at any more; the work goes on", self.uuid),
+                    )
+                    .hint(format!("`metalctl machine wait {}` follows it further", self.uuid)));
+                }
+            }
         }
     }
 
@@ -203,19 +213,30 @@ impl Following<'_> {
         Ok(answer["machine"].clone())
     }
 
-    /// Only for information: a server without them is no error.
-    async fn phases(&self) -> Vec<Value> {
-        let answer = match (&self.project, self.group) {
-            (Some(project), Group::User) => {
-                let request = json!({ "uuid": self.uuid, "project": project });
-                self.session.call_path("/metal.v1.TimelineService/Get", &request).await
-            }
-            _ => {
-                let request = json!({ "uuid": self.uuid });
-                self.session.call_path("/metal.v1.TimelineService/AdminGet", &request).await
-            }
-        };
-        answer.ok().and_then(|answer| answer["phases"].as_array().cloned()).unwrap_or_default()
+    /// Phases that are done and what comes next; only for information: a server without them is no error.
+    async fn timeline(&self) -> (Vec<Value>, Value) {
+        let project = self.project.as_deref().filter(|_| self.group == Group::User);
+        let mut answer = timeline(self.session, &self.uuid, project).await.unwrap_or_default();
+        let phases = answer["phases"].as_array().cloned().unwrap_or_default();
+        (phases, answer["progress"].take())
+    }
+}
+
+/// What the server knows about the way of a machine, as a user of the project or as an operator.
+pub(crate) async fn timeline(
+    session: &Session,
+    uuid: &str,
+    project: Option<&str>,
+) -> Result<Value> {
+    match project {
+        Some(project) => {
+            let request = json!({ "uuid": uuid, "project": project });
+            session.call_path("/metal.v1.TimelineService/Get", &request).await
+        }
+        None => {
+            let request = json!({ "uuid": uuid });
+            session.call_path("/metal.v1.TimelineService/AdminGet", &request).await
+        }
     }
 }
 
@@ -261,15 +282,16 @@ struct Progress {
     begun: Timestamp,
     told: Option<Timestamp>,
     phases: usize,
+    overdue: bool,
 }
 
 impl Progress {
     fn new(begun: Timestamp) -> Self {
-        Self { begun, told: None, phases: 0 }
+        Self { begun, told: None, phases: 0, overdue: false }
     }
 
     /// Lines about what happened since the last look.
-    fn news(&mut self, machine: &Value, phases: &[Value]) -> Vec<String> {
+    fn news(&mut self, machine: &Value, phases: &[Value], now: &Value) -> Vec<String> {
         let mut lines: Vec<(Timestamp, String)> = Vec::new();
         let events = events(machine);
         // What lies behind at the first look is told by its last event only.
@@ -293,6 +315,12 @@ impl Progress {
         }
         self.phases = phases.len();
         lines.sort_by_key(|(time, _)| *time);
+        let overdue = now["overdue"] == json!(true);
+        if overdue && !std::mem::replace(&mut self.overdue, overdue) {
+            let what = now["waitingFor"].as_str().unwrap_or_default();
+            lines.push((Timestamp::now(), format!("later than usual: {what}")));
+        }
+        self.overdue = overdue;
         lines
             .into_iter()
             .map(|(time, line)| format!("{}  {line}", elapsed(self.begun, time)))
@@ -300,7 +328,7 @@ impl Progress {
     }
 
     /// One line about now.
-    fn status(&self, machine: &Value, goal: &str, now: Timestamp) -> String {
+    fn status(&self, machine: &Value, progress: &Value, goal: &str, now: Timestamp) -> String {
         let last = events(machine).pop();
         let (state, since) = last
             .map_or(("nothing heard yet".to_owned(), self.begun), |(time, event, _)| (event, time));
@@ -310,11 +338,36 @@ impl Progress {
             "dead" | "unknown" => ", silent: is it powered on?",
             _ => "",
         };
+        // The server knows best, unless it told about an earlier event.
+        let of_event = contract::short(progress["event"].as_str().unwrap_or_default()) == state;
+        let told = progress["waitingFor"].as_str().filter(|text| of_event && !text.is_empty());
+        let why = match told.unwrap_or_else(|| why(&state, machine.get("allocation").is_some())) {
+            "" => String::new(),
+            why => format!(": {why}"),
+        };
         format!(
-            "{}  {state} for {}, waiting for {goal}{silent}",
+            "{}  {state} for {}{silent}{why}; until {goal}",
             elapsed(self.begun, now),
             column::span(now.as_second() - since.as_second()),
         )
+    }
+}
+
+/// What a machine does, or waits for, after its last event.
+fn why(event: &str, allocated: bool) -> &'static str {
+    match (event, allocated) {
+        ("nothing heard yet", _) => "it must be powered on and boot from the network",
+        ("PXE Booting", _) => "it loads the installer",
+        ("Preparing", _) => "the installer starts and looks at the hardware",
+        ("Registering", _) => "the installer tells what the machine is made of",
+        ("Waiting", true) => "the installer is told about the allocation",
+        ("Waiting", false) => "it is free",
+        ("Installing", _) => "disks are divided, the image is written",
+        ("Booting New Kernel", _) => "the installed system starts; its switch hears it then",
+        ("Machine Reclaim", _) => "its BMC boots it again, its disks are wiped",
+        ("Planned Reboot", _) => "it starts again, as it was told",
+        ("Crashed", _) => "it tries again",
+        _ => "",
     }
 }
 
@@ -332,11 +385,14 @@ fn elapsed(begun: Timestamp, time: Timestamp) -> String {
 struct Screen {
     live: bool,
     shown: bool,
+    columns: usize,
 }
 
 impl Screen {
     fn new() -> Self {
-        Self { live: std::io::stderr().is_terminal(), shown: false }
+        let live = std::io::stderr().is_terminal();
+        let columns = if live { usize::from(super::top::size().0) } else { 0 };
+        Self { live, shown: false, columns }
     }
 
     fn line(&mut self, text: &str) {
@@ -346,6 +402,8 @@ impl Screen {
 
     fn status(&mut self, text: &str) {
         if self.live {
+            // One line, or it could not be overwritten.
+            let text: String = text.chars().take(self.columns.saturating_sub(1)).collect();
             drop(write!(std::io::stderr(), "\r\x1b[K{text}"));
             drop(std::io::stderr().flush());
             self.shown = true;
@@ -396,20 +454,27 @@ mod tests {
     fn progress_tells_each_thing_once() {
         let begun: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
         let mut progress = Progress::new(begun);
-        let mut told = progress
-            .news(&machine(&[("09:00:00", "PXE_BOOTING"), ("09:01:00", "WAITING")], None), &[]);
+        let mut told = progress.news(
+            &machine(&[("09:00:00", "PXE_BOOTING"), ("09:01:00", "WAITING")], None),
+            &[],
+            &Value::Null,
+        );
         let now = machine(&[("09:01:00", "WAITING"), ("10:00:03", "INSTALLING")], Some("10:00:01"));
         let phases = [
             json!({"name": "wipe", "startedAt": "2026-01-01T10:00:04Z", "duration": "1.5s", "message": "1 disk"}),
         ];
-        told.extend(progress.news(&now, &phases));
-        told.extend(progress.news(&now, &phases));
-        told.push(progress.status(&now, "Phoned Home", "2026-01-01T10:01:03Z".parse().unwrap()));
+        told.extend(progress.news(&now, &phases, &Value::Null));
+        told.extend(progress.news(&now, &phases, &Value::Null));
+        let later = "2026-01-01T10:01:03Z".parse().unwrap();
+        told.push(progress.status(&now, &Value::Null, "Phoned Home", later));
+        let known = json!({"event": "MACHINE_PROVISIONING_EVENT_TYPE_INSTALLING", "waitingFor": "the installer writes the image"});
+        told.push(progress.status(&now, &known, "Phoned Home", later));
         expect![[r#"
               -    Waiting
             00:03  Installing
             00:04    wipe 1.5s 1 disk
-            01:03  Installing for 1m, waiting for Phoned Home"#]]
+            01:03  Installing for 1m: disks are divided, the image is written; until Phoned Home
+            01:03  Installing for 1m: the installer writes the image; until Phoned Home"#]]
         .assert_eq(&told.join("\n"));
     }
 }

@@ -42,6 +42,7 @@ impl World {
         let server = Server::start(world.home.path());
         let token = server.token(Some(proto::api::AdminRole::Editor), Duration::from_secs(3600), 0);
         std::fs::write(world.home.path().join("token"), token).unwrap();
+        std::fs::write(world.home.path().join("agent"), server.agent()).unwrap();
         world.set("METAL_API_URL", &format!("http://{}", server.address));
         world.set("METAL_TOKEN_FILE", world.home.path().join("token").to_str().unwrap());
         world.server = Some(server);
@@ -74,6 +75,16 @@ impl World {
         server.token(None, Duration::from_secs(600), seconds_ago)
     }
 
+    /// The API as agents of boot, switches and BMCs call it.
+    pub(crate) fn agent(&self) -> client::Client {
+        client::Client::new(client::Config {
+            url: self.url(),
+            token: client::TokenSource::File(self.home.path().join("agent")),
+            ca_cert_pem: None,
+        })
+        .unwrap()
+    }
+
     /// Writes a file below the home directory, where the commands run.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.home.path().join(name);
@@ -81,8 +92,8 @@ impl World {
         path
     }
 
-    /// Runs one command line; words may stand in single quotes.
-    pub(crate) fn run(&self, line: &str, input: &str) -> Done {
+    /// A command line to be started; words may stand in single quotes.
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_metalctl"));
         command
             .args(words(line))
@@ -92,9 +103,16 @@ impl World {
             .env("COLUMNS", "100")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path())
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs one command line; words may stand in single quotes.
+    pub(crate) fn run(&self, line: &str, input: &str) -> Done {
+        let mut command = self.command(line);
+        command.stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Who does not read its input may be gone already.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
@@ -170,6 +188,22 @@ impl Server {
         life: Duration,
         seconds_ago: i64,
     ) -> String {
+        let token = proto::api::Token { admin_role: role.map(Into::into), ..Default::default() };
+        self.signed(token, life, seconds_ago)
+    }
+
+    /// A token of agents that speak for all machines and switches.
+    fn agent(&self) -> String {
+        let editor = proto::api::MachineRole::Editor;
+        let token = proto::api::Token {
+            infra_role: Some(proto::api::InfraRole::Editor.into()),
+            machine_roles: [("*".to_owned(), editor.into())].into_iter().collect(),
+            ..Default::default()
+        };
+        self.signed(token, Duration::from_secs(3600), 0)
+    }
+
+    fn signed(&self, token: proto::api::Token, life: Duration, seconds_ago: i64) -> String {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let db = store::Db::open(&self.database).await.unwrap();
@@ -178,8 +212,7 @@ impl Server {
                 user: "metal-stack".to_owned(),
                 description: "test".to_owned(),
                 token_type: proto::api::TokenType::Api.into(),
-                admin_role: role.map(Into::into),
-                ..Default::default()
+                ..token
             };
             let now =
                 jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - seconds_ago)
@@ -266,8 +299,17 @@ fn steady(text: &str) -> String {
         .lines()
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
-            let words: Vec<&str> =
-                words.into_iter().map(|word| if is_seconds(word) { "0s" } else { word }).collect();
+            let last = words.len() - 1;
+            let words: Vec<&str> = words
+                .into_iter()
+                .enumerate()
+                .map(|(at, word)| match is_seconds(word) {
+                    // A slow machine needs two digits; tables stay aligned.
+                    true if word.len() == 3 && at < last => "0s ",
+                    true => "0s",
+                    false => word,
+                })
+                .collect();
             words.join(" ")
         })
         .collect();
@@ -291,5 +333,7 @@ fn time(text: &str) -> Option<usize> {
 }
 
 fn is_seconds(word: &str) -> bool {
-    word.len() == 2 && word.ends_with('s') && word.as_bytes()[0].is_ascii_digit()
+    word.strip_suffix('s').is_some_and(|digits| {
+        matches!(digits.len(), 1 | 2) && digits.bytes().all(|b| b.is_ascii_digit())
+    })
 }

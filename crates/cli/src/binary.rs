@@ -1,0 +1,319 @@
+//! The binary form of messages, read and written with the tables of the contract. A list of a whole data center is half
+//! as long as in JSON, and what no table shows is stepped over instead of read.
+
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+use crate::contract::{Field, Kind, Message};
+
+/// A field of a message that is not read: full name of the message, name of the field in JSON.
+pub(crate) type Skipped = (&'static str, &'static str);
+
+/// What tables of machines never show.
+pub(crate) const OF_MACHINES: &[Skipped] = &[
+    ("metalstack.api.v2.Machine", "hardware"),
+    ("metalstack.api.v2.MachineAllocation", "filesystemLayout"),
+    ("metalstack.api.v2.MachineAllocation", "firewallRules"),
+    ("metalstack.api.v2.MachineAllocation", "sshPublicKeys"),
+    ("metalstack.api.v2.MachineAllocation", "userdata"),
+    ("metalstack.api.v2.Partition", "bootConfiguration"),
+    ("metalstack.api.v2.Size", "constraints"),
+];
+
+/// Reads a message as the JSON of the contract has it, without what is skipped; nothing when it is malformed.
+pub(crate) fn decode(message: &'static Message, bytes: &[u8], skip: &[Skipped]) -> Option<Value> {
+    let mut fields = Map::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let tag = varint(&mut rest)?;
+        let (number, part) = (u32::try_from(tag >> 3).ok()?, part(&mut rest, tag & 7)?);
+        let Some(field) = message.fields.iter().find(|field| field.number == number) else {
+            continue;
+        };
+        if skip.contains(&(message.name, field.json)) {
+            continue;
+        }
+        if field.map {
+            let Part::Bytes(entry) = part else { return None };
+            let (key, value) = entry_of(field, entry, skip)?;
+            let map = fields.entry(field.json).or_insert_with(|| json!({}));
+            map.as_object_mut()?.insert(key, value);
+        } else if field.repeated {
+            let list = fields.entry(field.json).or_insert_with(|| json!([])).as_array_mut()?;
+            match part {
+                // Numbers of a list stand in one piece.
+                Part::Bytes(mut packed) if is_number(field.kind) => {
+                    while !packed.is_empty() {
+                        list.push(value(field, Part::Number(varint(&mut packed)?), skip)?);
+                    }
+                }
+                part => list.push(value(field, part, skip)?),
+            }
+        } else {
+            fields.insert(field.json.to_owned(), value(field, part, skip)?);
+        }
+    }
+    Some(Value::Object(fields))
+}
+
+/// What follows a tag.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Four([u8; 4]),
+}
+
+fn part<'a>(rest: &mut &'a [u8], kind: u64) -> Option<Part<'a>> {
+    Some(match kind {
+        0 => Part::Number(varint(rest)?),
+        1 => Part::Number(u64::from_le_bytes(take(rest, 8)?.try_into().ok()?)),
+        2 => {
+            let length = usize::try_from(varint(rest)?).ok()?;
+            Part::Bytes(take(rest, length)?)
+        }
+        5 => Part::Four(take(rest, 4)?.try_into().ok()?),
+        _ => return None,
+    })
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(taken)
+}
+
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *rest.first()?;
+        *rest = &rest[1..];
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn is_number(kind: Kind) -> bool {
+    matches!(kind, Kind::Bool | Kind::Int | Kind::Long | Kind::Enum(_))
+}
+
+fn value(field: &'static Field, part: Part<'_>, skip: &[Skipped]) -> Option<Value> {
+    Some(match (field.kind, part) {
+        (Kind::Text, Part::Bytes(bytes)) => json!(std::str::from_utf8(bytes).ok()?),
+        (Kind::Bytes, Part::Bytes(bytes)) => {
+            json!(base64::engine::general_purpose::STANDARD.encode(bytes))
+        }
+        (Kind::Bool, Part::Number(number)) => json!(number != 0),
+        (Kind::Int, Part::Number(number)) => json!(number.cast_signed()),
+        (Kind::Long, Part::Number(number)) if field.unsigned => json!(number.to_string()),
+        (Kind::Long, Part::Number(number)) => json!(number.cast_signed().to_string()),
+        // Read as a decimal, so that 0.1 stays 0.1.
+        (Kind::Float, Part::Four(bytes)) => {
+            json!(f32::from_le_bytes(bytes).to_string().parse::<f64>().ok()?)
+        }
+        (Kind::Float, Part::Number(bits)) => json!(f64::from_bits(bits)),
+        (Kind::Enum(_), Part::Number(number)) => {
+            let number = i32::try_from(number.cast_signed()).ok()?;
+            let known = field.choice()?.values.iter().find(|value| value.number == number);
+            known.map_or(json!(number), |value| json!(value.name))
+        }
+        (Kind::Timestamp, Part::Bytes(bytes)) => {
+            let (seconds, nanos) = moment(bytes)?;
+            let moment = jiff::Timestamp::new(seconds, nanos).ok()?;
+            json!(format!("{}{}Z", moment.strftime("%Y-%m-%dT%H:%M:%S"), fraction(nanos)))
+        }
+        (Kind::Duration, Part::Bytes(bytes)) => {
+            let (seconds, nanos) = moment(bytes)?;
+            let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
+            json!(format!("{sign}{}{}s", seconds.unsigned_abs(), fraction(nanos)))
+        }
+        (Kind::Message(_), Part::Bytes(bytes)) => decode(field.message()?, bytes, skip)?,
+        _ => return None,
+    })
+}
+
+/// Seconds and nanoseconds.
+fn moment(bytes: &[u8]) -> Option<(i64, i32)> {
+    let (mut seconds, mut nanos, mut rest) = (0, 0, bytes);
+    while !rest.is_empty() {
+        let tag = varint(&mut rest)?;
+        match (tag >> 3, part(&mut rest, tag & 7)?) {
+            (1, Part::Number(number)) => seconds = number.cast_signed(),
+            (2, Part::Number(number)) => nanos = i32::try_from(number.cast_signed()).ok()?,
+            _ => {}
+        }
+    }
+    Some((seconds, nanos))
+}
+
+/// Three, six or nine digits, as the JSON of the contract has it.
+fn fraction(nanos: i32) -> String {
+    match nanos.unsigned_abs() {
+        0 => String::new(),
+        nanos if nanos.is_multiple_of(1_000_000) => format!(".{:03}", nanos / 1_000_000),
+        nanos if nanos.is_multiple_of(1_000) => format!(".{:06}", nanos / 1_000),
+        nanos => format!(".{nanos:09}"),
+    }
+}
+
+fn entry_of(field: &'static Field, entry: &[u8], skip: &[Skipped]) -> Option<(String, Value)> {
+    let (mut key, mut found, mut rest) = (String::new(), None, entry);
+    while !rest.is_empty() {
+        let tag = varint(&mut rest)?;
+        match (tag >> 3, part(&mut rest, tag & 7)?) {
+            (1, Part::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?.to_owned(),
+            (2, part) => found = Some(value(field, part, skip)?),
+            _ => {}
+        }
+    }
+    let absent = match field.kind {
+        Kind::Text => json!(""),
+        Kind::Message(_) => json!({}),
+        _ => value(field, Part::Number(0), skip).unwrap_or_default(),
+    };
+    Some((key, found.unwrap_or(absent)))
+}
+
+/// Writes a message; nothing when it holds what only JSON is used for here.
+pub(crate) fn encode(message: &'static Message, content: &Value) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for (name, value) in content.as_object()? {
+        let field = message.field(name)?;
+        match value {
+            Value::Object(entries) if field.map => {
+                for (key, value) in entries {
+                    let mut entry = Vec::new();
+                    push_bytes(&mut entry, 1, key.as_bytes());
+                    push(&mut entry, 2, field, value)?;
+                    push_bytes(&mut bytes, field.number, &entry);
+                }
+            }
+            Value::Array(items) if field.repeated => {
+                for item in items {
+                    push(&mut bytes, field.number, field, item)?;
+                }
+            }
+            value => push(&mut bytes, field.number, field, value)?,
+        }
+    }
+    Some(bytes)
+}
+
+fn push(bytes: &mut Vec<u8>, number: u32, field: &'static Field, value: &Value) -> Option<()> {
+    let varint = match field.kind {
+        Kind::Text => return Some(push_bytes(bytes, number, value.as_str()?.as_bytes())),
+        Kind::Message(_) => {
+            return Some(push_bytes(bytes, number, &encode(field.message()?, value)?));
+        }
+        Kind::Bool => u64::from(value.as_bool()?),
+        Kind::Enum(_) => {
+            let number = field.choice()?.value(value.as_str()?)?.number;
+            i64::from(number).cast_unsigned()
+        }
+        Kind::Int => value.as_i64()?.cast_unsigned(),
+        Kind::Long => match (value, field.unsigned) {
+            (Value::String(text), true) => text.parse().ok()?,
+            (Value::String(text), false) => text.parse::<i64>().ok()?.cast_unsigned(),
+            (value, _) => value.as_i64()?.cast_unsigned(),
+        },
+        Kind::Bytes | Kind::Float | Kind::Timestamp | Kind::Duration => return None,
+    };
+    push_varint(bytes, u64::from(number) << 3);
+    push_varint(bytes, varint);
+    Some(())
+}
+
+fn push_bytes(bytes: &mut Vec<u8>, number: u32, content: &[u8]) {
+    push_varint(bytes, u64::from(number) << 3 | 2);
+    push_varint(bytes, content.len() as u64);
+    bytes.extend_from_slice(content);
+}
+
+fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use buffa::Message as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(name: &str) -> &'static Message {
+        Message::find(name).expect(name)
+    }
+
+    fn machine() -> Value {
+        json!({
+            "uuid": "00000000-0000-4000-0001-000000000001", "rack": "rack1",
+            "meta": {"labels": {"labels": {"a": "1", "b": ""}}, "createdAt": "2026-01-01T00:00:00.705010Z", "generation": "7"},
+            "partition": {"id": "p1", "bootConfiguration": {"kernelUrl": "http://k"}},
+            "size": {"id": "c1", "constraints": [{"type": "SIZE_CONSTRAINT_TYPE_CORES", "min": "4", "max": "4"}]},
+            "hardware": {"memory": "18446744073709551615", "cpus": [{"cores": 4}]},
+            "allocation": {"hostname": "web01", "allocationType": "MACHINE_ALLOCATION_TYPE_MACHINE", "userdata": "x",
+                "networks": [{"network": "n", "ips": ["10.0.0.1", "::1"], "vrf": "104", "asn": 4_200_000_001_u32}],
+                "vpn": {"connected": true}},
+            "recentProvisioningEvents": {"lastEventTime": "2026-01-01T00:00:00Z", "events": [
+                {"time": "2026-01-01T00:00:00.000000001Z", "event": "MACHINE_PROVISIONING_EVENT_TYPE_PHONED_HOME", "message": "ü"}]},
+        })
+    }
+
+    #[test]
+    fn what_is_read_is_what_json_says() {
+        let typed: proto::api::Machine = serde_json::from_value(machine()).unwrap();
+        let table = message("metalstack.api.v2.Machine");
+        let read = decode(table, &typed.encode_to_vec(), &[]).unwrap();
+        assert_eq!(read, serde_json::to_value(&typed).unwrap());
+        let less = decode(table, &typed.encode_to_vec(), OF_MACHINES).unwrap();
+        assert_eq!(less["allocation"]["hostname"], "web01");
+        for at in [
+            "/hardware",
+            "/allocation/userdata",
+            "/partition/bootConfiguration",
+            "/size/constraints",
+        ] {
+            assert_eq!(less.pointer(at), None, "{at}");
+            assert!(read.pointer(at).is_some(), "{at}");
+        }
+    }
+
+    #[test]
+    fn durations_and_roles() {
+        let phase =
+            json!({"name": "image", "duration": "1.500s", "startedAt": "2026-01-01T00:00:00Z"});
+        let typed: proto::ext::Phase = serde_json::from_value(phase).unwrap();
+        let read = decode(message("metal.v1.Phase"), &typed.encode_to_vec(), &[]).unwrap();
+        assert_eq!(read, serde_json::to_value(&typed).unwrap());
+        let token = json!({"uuid": "u", "projectRoles": {"p": "PROJECT_ROLE_EDITOR"}, "adminRole": "ADMIN_ROLE_VIEWER"});
+        let typed: proto::api::Token = serde_json::from_value(token).unwrap();
+        let read = decode(message("metalstack.api.v2.Token"), &typed.encode_to_vec(), &[]).unwrap();
+        assert_eq!(read, serde_json::to_value(&typed).unwrap());
+    }
+
+    #[test]
+    fn requests_are_understood() {
+        let request = json!({"query": {"partition": "p1", "waiting": true, "state": "MACHINE_STATE_LOCKED",
+            "network": {"ips": ["10.0.0.1"], "vrfs": ["104"], "asns": [4_200_000_001_u32]},
+            "allocation": {"labels": {"labels": {"a": "1"}}}, "hardware": {"memory": "1024", "cpuCores": 4}}});
+        let table = message("metalstack.admin.v2.MachineServiceListRequest");
+        let bytes = encode(table, &request).unwrap();
+        let typed = proto::admin::MachineServiceListRequest::decode_from_slice(&bytes).unwrap();
+        assert_eq!(serde_json::to_value(&typed).unwrap(), request);
+        assert_eq!(encode(table, &json!({"querry": {}})), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_no_message(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(message("metalstack.api.v2.Machine"), &bytes, OF_MACHINES);
+        }
+    }
+}
