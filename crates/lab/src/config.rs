@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::paths::Paths;
-use crate::topology::{Leaf, PARTITION, RACK, api_url};
+use crate::topology::{Fabric, Leaf, PARTITION, RACK, api_url};
 
 /// Configuration of `metal-boot` on a leaf.
 pub fn boot(paths: &Paths, leaf: Leaf) -> String {
@@ -38,7 +38,11 @@ ntp_servers = []
 }
 
 /// Configuration of `metal-switch` on a leaf.
-pub fn switch(paths: &Paths, leaf: Leaf) -> String {
+pub fn switch(paths: &Paths, leaf: Leaf, fabric: Fabric) -> String {
+    let backend = match fabric {
+        Fabric::Plain => "plain",
+        Fabric::Netns => "netns",
+    };
     format!(
         r#"id = "{name}"
 partition = "{PARTITION}"
@@ -52,6 +56,7 @@ uplinks = ["up0"]
 boot_bridge = "boot"
 boot_prefix = "{boot_prefix}"
 ports = "swp*"
+backend = "{backend}"
 
 [frr]
 pathspace = "{name}"
@@ -90,7 +95,11 @@ mod tests {
     fn what_the_agents_of_the_second_leaf_are_told() {
         let root = tempfile::tempdir().expect("folder");
         let paths = paths(root.path());
-        let text = format!("{}\n----\n{}", boot(&paths, LEAVES[1]), switch(&paths, LEAVES[1]));
+        let text = format!(
+            "{}\n----\n{}",
+            boot(&paths, LEAVES[1]),
+            switch(&paths, LEAVES[1], Fabric::Plain)
+        );
         let real = root.path().canonicalize().expect("folder").display().to_string();
         expect![[r#"
             partition = "lab"
@@ -125,6 +134,7 @@ mod tests {
             boot_bridge = "boot"
             boot_prefix = "10.0.2.0/24"
             ports = "swp*"
+            backend = "plain"
 
             [frr]
             pathspace = "leaf02"

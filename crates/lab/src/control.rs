@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,9 @@ pub struct Part {
     pub name: String,
     /// Namespace to run in; `None` is the host's.
     pub namespace: Option<String>,
+    /// Where names of namespaces are a leaf's own; `None` is the host's.
+    #[serde(default)]
+    pub names: Option<PathBuf>,
     /// Ports to open.
     #[serde(default)]
     pub taps: Vec<Tap>,

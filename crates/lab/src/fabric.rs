@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::names;
 use crate::netns;
 use crate::shell;
 use crate::topology::{
@@ -26,6 +27,10 @@ pub struct Batch {
     /// One command per line, as `ip -batch` reads them.
     pub commands: String,
 }
+
+/// Machines send long packets, and between leaves they travel inside others.
+const PORT_MTU: u32 = 9000;
+const UNDERLAY_MTU: u32 = 9216;
 
 /// Routers forward, spread over equal paths, and accept what comes another way than they would send.
 const ROUTER: [(&str, &str); 6] = [
@@ -75,7 +80,7 @@ fn exit() -> Batch {
          link set {EXIT_HOST_LINK} up\n"
     );
     for leaf in LEAVES {
-        writeln!(commands, "link set {} up", leaf.name()).expect("text");
+        writeln!(commands, "link set {} mtu {UNDERLAY_MTU} up", leaf.name()).expect("text");
     }
     Batch { namespace: Some(EXIT.to_owned()), switches: ROUTER.to_vec(), commands }
 }
@@ -85,7 +90,7 @@ fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
     let mut commands = format!(
         "link set lo up\n\
          address add {}/32 dev lo\n\
-         link set up0 up\n\
+         link set up0 mtu {UNDERLAY_MTU} up\n\
          link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
          address add {}/24 dev boot\n\
          address add {}/64 dev boot nodad\n\
@@ -99,12 +104,49 @@ fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
         write!(
             commands,
             "tuntap add dev {port} mode tap vnet_hdr\n\
+             link set {port} mtu {PORT_MTU}\n\
              link set {port} master boot\n\
              link set {port} up\n"
         )
         .expect("text");
     }
     Batch { namespace: Some(leaf.namespace()), switches: ROUTER.to_vec(), commands }
+}
+
+/// A namespace that plays a machine: its cards are links to its ports, which are no taps any more.
+pub fn stand_in(machine: Machine) -> Vec<Batch> {
+    let (namespace, port) = (machine.namespace(), machine.port());
+    let mut host = format!("netns add {namespace}\n");
+    let mut own = "link set lo up\n".to_owned();
+    let mut ports = Vec::new();
+    for leaf in LEAVES {
+        let (card, there) = (card(leaf), leaf.namespace());
+        writeln!(
+            host,
+            "link add {card} netns {namespace} address {} type veth peer name {port} netns {there}",
+            machine.mac(leaf)
+        )
+        .expect("text");
+        writeln!(own, "link set {card} mtu {PORT_MTU} up").expect("text");
+        ports.push(Batch {
+            namespace: Some(there),
+            switches: Vec::new(),
+            commands: format!("link set {port} mtu {PORT_MTU}\nlink set {port} up\n"),
+        });
+    }
+    let unplug = LEAVES.map(|leaf| Batch {
+        namespace: Some(leaf.namespace()),
+        switches: Vec::new(),
+        commands: format!("link del {port}\n"),
+    });
+    let host = Batch { namespace: None, switches: Vec::new(), commands: host };
+    let own = Batch { namespace: Some(namespace), switches: ROUTER.to_vec(), commands: own };
+    unplug.into_iter().chain([host, own]).chain(ports).collect()
+}
+
+/// Name of a stand-in's card towards a leaf.
+pub fn card(leaf: Leaf) -> String {
+    format!("lan{}", leaf.number - 1)
 }
 
 /// A namespace that hangs on a leaf's boot network by its link `port0`.
@@ -164,6 +206,7 @@ fn one(batch: &Batch) -> Result<()> {
 /// Names of the lab's namespaces.
 pub fn namespaces() -> Vec<String> {
     let mut all = vec![EXIT.to_owned(), THIEF.to_owned()];
+    all.extend(Machine::every().map(Machine::namespace));
     all.extend(LEAVES.map(Leaf::namespace));
     all
 }
@@ -175,6 +218,9 @@ pub fn leftovers() -> Vec<String> {
     if Path::new("/sys/class/net").join(HOST_LINK).exists() {
         left.push(HOST_LINK.to_owned());
     }
+    if names::there() {
+        left.push(names::FOLDER.to_owned());
+    }
     left
 }
 
@@ -184,6 +230,7 @@ pub fn leftovers() -> Vec<String> {
 /// # Errors
 /// A namespace cannot be removed.
 pub fn remove() -> Result<()> {
+    names::remove()?;
     for name in leftovers() {
         let kind = if name == HOST_LINK { ["link", "del"] } else { ["netns", "del"] };
         let result = shell::run(&mut shell::command("ip", [kind[0], kind[1], &name]));
@@ -234,28 +281,30 @@ mod tests {
             address add 10.255.0.1/32 dev lo
             address add 169.254.77.2/30 dev host0
             link set host0 up
-            link set leaf01 up
-            link set leaf02 up
+            link set leaf01 mtu 9216 up
+            link set leaf02 mtu 9216 up
             [mlab-leaf01]
             link set lo up
             address add 10.0.0.11/32 dev lo
-            link set up0 up
+            link set up0 mtu 9216 up
             link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0
             address add 10.0.1.1/24 dev boot
             address add fd99:0:0:1::1/64 dev boot nodad
             link set boot up
             tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 mtu 9000
             link set swp1 master boot
             link set swp1 up
             [mlab-leaf02]
             link set lo up
             address add 10.0.0.12/32 dev lo
-            link set up0 up
+            link set up0 mtu 9216 up
             link add boot type bridge forward_delay 0 stp_state 0 mcast_snooping 0
             address add 10.0.2.1/24 dev boot
             address add fd99:0:0:2::1/64 dev boot nodad
             link set boot up
             tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 mtu 9000
             link set swp1 master boot
             link set swp1 up
             [host]

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::control::Part;
-use crate::topology::{EXIT, EXIT_ASN, EXIT_LOOPBACK, LEAVES, Leaf, SERVICE_ADDRESS};
+use crate::names;
+use crate::topology::{
+    EXIT, EXIT_ASN, EXIT_LOOPBACK, Fabric, LEAVES, Leaf, Machine, SERVICE_ADDRESS,
+};
 
 /// The daemons of a router, in the order of their start.
 const DAEMONS: [&str; 2] = ["zebra", "bgpd"];
@@ -21,6 +24,8 @@ pub enum Router {
     Exit,
     /// A leaf.
     Leaf(Leaf),
+    /// A stand-in for a machine.
+    Machine(Machine),
 }
 
 impl Router {
@@ -36,6 +41,7 @@ impl Router {
         match self {
             Self::Exit => "exit".to_owned(),
             Self::Leaf(leaf) => leaf.name(),
+            Self::Machine(machine) => machine.namespace(),
         }
     }
 
@@ -43,6 +49,7 @@ impl Router {
         match self {
             Self::Exit => EXIT.to_owned(),
             Self::Leaf(leaf) => leaf.namespace(),
+            Self::Machine(machine) => machine.namespace(),
         }
     }
 
@@ -50,7 +57,9 @@ impl Router {
     pub fn config(self) -> String {
         match self {
             Self::Exit => exit(),
-            Self::Leaf(leaf) => format!("frr defaults datacenter\nhostname {}\n", leaf.name()),
+            Self::Leaf(_) | Self::Machine(_) => {
+                format!("frr defaults datacenter\nhostname {}\n", self.pathspace())
+            }
         }
     }
 
@@ -59,11 +68,15 @@ impl Router {
     }
 
     /// The daemons as parts of the lab.
-    pub fn parts(self) -> Vec<Part> {
-        DAEMONS.into_iter().map(|daemon| self.part(daemon)).collect()
+    pub fn parts(self, fabric: Fabric) -> Vec<Part> {
+        DAEMONS.into_iter().map(|daemon| self.part(daemon, fabric)).collect()
     }
 
-    fn part(self, daemon: &str) -> Part {
+    fn part(self, daemon: &str, fabric: Fabric) -> Part {
+        let names = match self {
+            Self::Leaf(leaf) if fabric == Fabric::Netns => Some(names::file(leaf)),
+            _ => None,
+        };
         let pathspace = self.pathspace();
         let config = format!("/etc/frr/{pathspace}/frr.conf");
         let program = format!("/usr/lib/frr/{daemon}");
@@ -74,10 +87,15 @@ impl Router {
         command.extend(["-F", "datacenter", "--log", "stdout"].map(str::to_owned));
         if daemon == "zebra" {
             command.extend(["-s", "90000000"].map(str::to_owned));
+            if names.is_some() {
+                // every name is a VRF
+                command.push("-n".to_owned());
+            }
         }
         Part {
             name: format!("{pathspace}-{daemon}"),
             namespace: Some(self.namespace()),
+            names,
             taps: Vec::new(),
             command,
             environment: Vec::new(),
@@ -110,7 +128,8 @@ fn exit() -> String {
         " !\n address-family ipv4 unicast\n  network {EXIT_LOOPBACK}/32\n  network {SERVICE_ADDRESS}/32\n  \
          neighbor LEAF activate\n  neighbor LEAF default-originate\n exit-address-family\n !\n \
          address-family ipv6 unicast\n  neighbor LEAF activate\n  neighbor LEAF default-originate\n \
-         exit-address-family\nexit\n"
+         exit-address-family\n !\n \
+         address-family l2vpn evpn\n  neighbor LEAF activate\n exit-address-family\nexit\n"
     )
     .expect("text");
     text
@@ -124,32 +143,39 @@ const OURS: &str = "made-by-the-lab";
 /// # Errors
 /// A folder cannot be made, or somebody else has one of that name.
 pub fn prepare() -> Result<()> {
+    Router::all().into_iter().try_for_each(|router| prepare_one(router, &router.config()))
+}
+
+/// Makes the folders of one router.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_one(router: Router, config: &str) -> Result<()> {
     let user = nix::unistd::User::from_name("frr")?.context("package frr is needed")?;
-    for router in Router::all() {
-        for folder in router.folders() {
-            let there = folder.exists();
-            anyhow::ensure!(
-                !there || folder.join(OURS).exists(),
-                "{} exists and is not the lab's; move it away",
-                folder.display()
-            );
-            fs::create_dir_all(&folder)
-                .and_then(|()| fs::write(folder.join(OURS), ""))
-                // the daemons give up root as soon as they can
-                .and_then(|()| chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
-                .with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        let [etc, _] = router.folders();
-        fs::write(etc.join("frr.conf"), router.config())?;
-        // vtysh complains without it
-        fs::write(etc.join("vtysh.conf"), "service integrated-vtysh-config\n")?;
+    for folder in router.folders() {
+        let there = folder.exists();
+        anyhow::ensure!(
+            !there || folder.join(OURS).exists(),
+            "{} exists and is not the lab's; move it away",
+            folder.display()
+        );
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(OURS), ""))
+            // the daemons give up root as soon as they can
+            .and_then(|()| chown(&folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    let [etc, _] = router.folders();
+    fs::write(etc.join("frr.conf"), config)?;
+    // vtysh complains without it
+    fs::write(etc.join("vtysh.conf"), "service integrated-vtysh-config\n")?;
     Ok(())
 }
 
 /// Folders of ours that are there.
 pub fn leftovers() -> Vec<PathBuf> {
-    let folders = Router::all().into_iter().flat_map(Router::folders);
+    let machines = Machine::every().map(Router::Machine);
+    let folders = Router::all().into_iter().chain(machines).flat_map(Router::folders);
     folders.filter(|folder| folder.join(OURS).exists()).collect()
 }
 
@@ -206,6 +232,10 @@ mod tests {
               neighbor LEAF activate
               neighbor LEAF default-originate
              exit-address-family
+             !
+             address-family l2vpn evpn
+              neighbor LEAF activate
+             exit-address-family
             exit
         "#]]
         .assert_eq(&Router::Exit.config());
@@ -214,7 +244,7 @@ mod tests {
     #[test]
     fn daemons_run_in_their_namespace() {
         let lines: Vec<_> = Router::Leaf(LEAVES[1])
-            .parts()
+            .parts(Fabric::Plain)
             .into_iter()
             .map(|part| {
                 format!(

@@ -11,17 +11,19 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::net::if_::if_nametoindex;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::{ledger, netns};
+use crate::topology::Leaf;
+use crate::{ledger, names, netns};
 
 /// A port of a leaf that a machine is plugged into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tap {
-    /// Namespace of the leaf.
-    pub namespace: String,
+    /// Number of the leaf.
+    pub leaf: u8,
     /// Name of the port.
     pub port: String,
 }
@@ -35,6 +37,9 @@ pub struct Launch {
     pub run: PathBuf,
     /// Namespace to run in; `None` is the host's.
     pub namespace: Option<String>,
+    /// Where names of namespaces are a leaf's own; `None` is the host's.
+    #[serde(default)]
+    pub names: Option<PathBuf>,
     /// Ports to open; `{tapN}` in an argument becomes the number of the open file.
     pub taps: Vec<Tap>,
     /// Program and arguments.
@@ -53,6 +58,9 @@ pub fn exec(launch: &Launch) -> Result<std::convert::Infallible> {
     if let Some(namespace) = &launch.namespace {
         netns::enter(namespace)?;
     }
+    if let Some(names) = &launch.names {
+        names::enter(names)?;
+    }
     let numbers: Vec<_> = taps.iter().map(AsRawFd::as_raw_fd).collect();
     let Some((program, args)) = launch.command.split_first() else { bail!("no program given") };
     let args = args.iter().map(|arg| with_taps(arg, &numbers));
@@ -67,10 +75,15 @@ fn with_taps(arg: &str, numbers: &[i32]) -> String {
     numbers.iter().enumerate().fold(arg.to_owned(), replace)
 }
 
-/// Opens a port in its namespace; the open file works anywhere.
+/// Opens a port where it is; the open file works anywhere, also when the port moves.
 fn open(tap: &Tap) -> Result<OwnedFd> {
-    netns::within(&tap.namespace, || attach(&tap.port))
-        .with_context(|| format!("cannot plug into port {} of {}", tap.port, tap.namespace))
+    let leaf = Leaf { number: tap.leaf };
+    let attach = || attach(&tap.port);
+    let opened = match names::vrf_of(leaf, &tap.port)? {
+        Some(vrf) => names::within(leaf, &vrf, attach),
+        None => netns::within(&leaf.namespace(), attach),
+    };
+    opened.with_context(|| format!("cannot plug into port {} of {}", tap.port, leaf.name()))
 }
 
 const IFF_TAP: u16 = 0x0002;
@@ -93,6 +106,8 @@ mod ioctl {
 }
 
 fn attach(port: &str) -> Result<OwnedFd> {
+    // The kernel would make it.
+    if_nametoindex(port).with_context(|| format!("{port} is not there"))?;
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     ioctl::bind(file.as_raw_fd(), &request(port)?)?;
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;

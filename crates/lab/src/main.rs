@@ -12,8 +12,8 @@ use lab::paths::Paths;
 use lab::progress::Progress;
 use lab::shape::BootDevice;
 use lab::spec::Spec;
-use lab::topology::{Firmware, MACHINES_MAX, Machine};
-use lab::{bmc, console, down, files, logs, power, scenario, status, supervisor, up};
+use lab::topology::{Fabric, Firmware, MACHINES_MAX, Machine};
+use lab::{bmc, console, down, files, login, logs, power, scenario, status, supervisor, up};
 
 /// A virtual data center on one machine: leaves, control plane, boot service and machines.
 #[derive(Parser)]
@@ -36,6 +36,9 @@ struct Up {
     /// What firmware they have.
     #[arg(long, value_enum, default_value = "uefi")]
     firmware: Firmware,
+    /// What the leaves are made of.
+    #[arg(long, value_enum, default_value_t)]
+    fabric: Fabric,
     /// Play a story with assertions, in the running lab or in one that ends afterwards; may be given several times.
     #[arg(long = "scenario", value_enum)]
     scenarios: Vec<scenario::Name>,
@@ -46,7 +49,7 @@ struct Up {
 
 impl Up {
     fn spec(&self) -> Spec {
-        Spec { machines: self.machines, firmware: self.firmware }
+        Spec { machines: self.machines, firmware: self.firmware, fabric: self.fabric }
     }
 }
 
@@ -60,6 +63,12 @@ enum Command {
     Status,
     /// Connect to the serial console of a machine, for instance m1.
     Console { machine: String },
+    /// Log in to an installed machine with the lab's key, or run a command there.
+    Ssh {
+        machine: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Show the log of a part, or which logs there are.
     Logs { part: Option<String> },
     /// Use the power buttons of a machine.
@@ -130,6 +139,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Down => down::down(&paths),
         Command::Status => status::status(&paths),
         Command::Console { machine } => console::console(&paths, parse(&machine)?),
+        Command::Ssh { machine, command } => login::login(&paths, parse(&machine)?, &command),
         Command::Logs { part } => logs::logs(&paths, part.as_deref()),
         Command::Power { machine, button } => press(&paths, parse(&machine)?, button),
         Command::Bench { rounds, up } => {

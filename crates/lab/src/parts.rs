@@ -1,8 +1,9 @@
 //! The programs of the lab beside machines and routing daemons.
 
 use crate::control::Part;
+use crate::names;
 use crate::paths::Paths;
-use crate::topology::{API_PORT, EXIT, IMAGE_PORT, LEAVES, Leaf, SERVICE_ADDRESS, api_url};
+use crate::topology::{API_PORT, EXIT, Fabric, IMAGE_PORT, LEAVES, Leaf, SERVICE_ADDRESS, api_url};
 
 /// Name of the control plane's part.
 pub const SERVER: &str = "server";
@@ -35,8 +36,9 @@ pub fn bmc(paths: &Paths) -> Part {
 }
 
 /// The switch agent of a leaf.
-pub fn switch(paths: &Paths, leaf: Leaf) -> Part {
-    agent(paths, leaf, "metal-switch", "switch")
+pub fn switch(paths: &Paths, leaf: Leaf, fabric: Fabric) -> Part {
+    let names = (fabric == Fabric::Netns).then(|| names::file(leaf));
+    Part { names, ..agent(paths, leaf, "metal-switch", "switch") }
 }
 
 /// The boot service of a leaf.
@@ -45,8 +47,8 @@ pub fn boot(paths: &Paths, leaf: Leaf) -> Part {
 }
 
 /// The agents of all leaves.
-pub fn agents(paths: &Paths) -> Vec<Part> {
-    LEAVES.into_iter().flat_map(|leaf| [switch(paths, leaf), boot(paths, leaf)]).collect()
+pub fn agents(paths: &Paths, fabric: Fabric) -> Vec<Part> {
+    LEAVES.into_iter().flat_map(|leaf| [switch(paths, leaf, fabric), boot(paths, leaf)]).collect()
 }
 
 fn agent(paths: &Paths, leaf: Leaf, program: &str, name: &str) -> Part {
@@ -69,6 +71,7 @@ fn part(name: &str, namespace: Option<String>, command: Vec<String>) -> Part {
     Part {
         name: name.to_owned(),
         namespace,
+        names: None,
         taps: Vec::new(),
         command,
         environment: vec![("NO_COLOR".into(), "1".into())],

@@ -38,9 +38,10 @@ pub fn part(shape: &Shape) -> Part {
     Part {
         name: shape.machine.to_string(),
         namespace: None,
+        names: None,
         taps: LEAVES[..cards]
             .iter()
-            .map(|leaf| Tap { namespace: leaf.namespace(), port: shape.machine.port() })
+            .map(|leaf| Tap { leaf: leaf.number, port: shape.machine.port() })
             .collect(),
         command: command(shape, cards),
         environment: Vec::new(),

@@ -4,12 +4,14 @@ mod bad_image;
 mod bench;
 mod fabric_check;
 mod identity;
+mod isolation;
 mod misfits;
 mod power_loss;
 mod provision;
 mod server_crash;
 mod ssh;
 mod stage;
+mod stand_in;
 mod timeline;
 
 use anyhow::Result;
@@ -35,6 +37,8 @@ pub enum Name {
     Misfits,
     /// Somebody on the boot network wants to be another machine.
     Identity,
+    /// Two projects with the same addresses; needs the fabric `netns` and no machines.
+    Isolation,
 }
 
 /// Plays stories one after the other, in the running lab or in one that lives as long as they do.
@@ -72,6 +76,7 @@ async fn one(stage: &Stage, name: Name) -> Result<String> {
         Name::PowerLoss => power_loss::play(stage).await,
         Name::Misfits => misfits::play(stage).await,
         Name::Identity => identity::play(stage).await,
+        Name::Isolation => isolation::play(stage).await,
     }
 }
 

@@ -289,6 +289,44 @@ pub async fn create_project(client: &Client, tenant: &str, name: &str) -> Result
     Ok(answer.project.into_option().context("no project in the answer")?.uuid)
 }
 
+/// Id of the super network whose prefixes every project has for itself.
+pub const NAMESPACED: &str = "lab-namespaced";
+
+/// Makes the super network whose prefixes every project has for itself, once.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_namespaced(client: &Client) -> Result<()> {
+    let length = api::ChildPrefixLength { ipv4: Some(22), ipv6: Some(64), ..Default::default() };
+    let request = admin::NetworkServiceCreateRequest {
+        default_child_prefix_length: length.into(),
+        partition: None,
+        prefixes: vec!["10.112.0.0/16".to_owned(), "2001:db8:4c00::/48".to_owned()],
+        ..network(NAMESPACED, NetworkType::SuperNamespaced, "")
+    };
+    client.admin_network().create(request).await.context("namespaced super network")?;
+    Ok(())
+}
+
+/// Makes a private network of both address families whose addresses other projects may have, too.
+///
+/// # Errors
+/// The control plane refuses it.
+pub async fn create_namespaced_network(
+    client: &Client,
+    project: &str,
+    name: &str,
+) -> Result<api::Network> {
+    let request = api::NetworkServiceCreateRequest {
+        project: project.to_owned(),
+        name: Some(name.to_owned()),
+        parent_network: Some(NAMESPACED.to_owned()),
+        ..Default::default()
+    };
+    let answer = client.network().create(request).await.context("private network")?.into_owned();
+    answer.network.into_option().context("no network in the answer")
+}
+
 /// Makes a private network and returns its id.
 ///
 /// # Errors

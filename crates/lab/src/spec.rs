@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::Paths;
-use crate::topology::Firmware;
+use crate::topology::{Fabric, Firmware};
 
 /// The lab that somebody asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Spec {
     pub machines: u8,
     /// Their firmware.
     pub firmware: Firmware,
+    /// What the leaves are made of.
+    #[serde(default)]
+    pub fabric: Fabric,
 }
 
 /// Free ports of the leaves, for machines that scenarios bring.

@@ -109,6 +109,7 @@ impl Supervisor {
             name: part.name.clone(),
             run: self.paths.run(),
             namespace: part.namespace.clone(),
+            names: part.names.clone(),
             taps: part.taps.clone(),
             command: part.command.clone(),
         };

@@ -98,6 +98,17 @@ impl Leaf {
     }
 }
 
+/// What the leaves are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Fabric {
+    /// Tenants share one routing table on each leaf.
+    Plain,
+    /// Each tenant has a network namespace on each leaf, and EVPN between the leaves.
+    #[default]
+    Netns,
+}
+
 /// What firmware a machine has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -155,6 +166,11 @@ impl Machine {
     /// Name of the leaf's port that it hangs on.
     pub fn port(self) -> String {
         format!("swp{}", self.number)
+    }
+
+    /// Namespace of a stand-in for it.
+    pub fn namespace(self) -> String {
+        format!("mlab-{self}")
     }
 
     /// Serial number of the chassis.

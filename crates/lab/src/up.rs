@@ -21,8 +21,8 @@ use crate::progress::Progress;
 use crate::seed::{self, Seed};
 use crate::shape::Shape;
 use crate::spec::Spec;
-use crate::topology::{LEAVES, Machine, PARTITION};
-use crate::{api, config, down, fabric, frr, ledger, parts, power, shell};
+use crate::topology::{Fabric, LEAVES, Machine, PARTITION};
+use crate::{api, config, down, fabric, frr, ledger, names, parts, power, shell};
 
 /// How long the control plane may take to answer for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(20);
@@ -77,9 +77,10 @@ pub fn up(paths: &Paths, spec: Spec) -> Result<()> {
         let running = Spec::load(paths)?;
         if running != spec {
             bail!(
-                "a lab with {} machines ({:?}) runs already; `cargo xtask lab down` ends it",
+                "a lab with {} machines ({:?}, {:?}) runs already; `cargo xtask lab down` ends it",
                 running.machines,
-                running.firmware
+                running.firmware,
+                running.fabric
             );
         }
         progress.note("the lab is up already");
@@ -112,9 +113,12 @@ fn network(paths: &Paths, spec: Spec, progress: &Progress) -> Result<()> {
     spec.save(paths)?;
     let step = progress.step("network");
     fabric::apply(&fabric::plan(spec.ports()))?;
+    if spec.fabric == Fabric::Netns {
+        names::make(&LEAVES)?;
+    }
     frr::prepare()?;
     supervisor(paths)?;
-    for part in Router::all().into_iter().flat_map(Router::parts) {
+    for part in Router::all().into_iter().flat_map(|router| router.parts(spec.fabric)) {
         run(paths, part)?;
     }
     step.done(&format!("exit, {} leaves, {} ports each", LEAVES.len(), spec.ports()));
@@ -145,9 +149,9 @@ fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Res
     for leaf in LEAVES {
         fs::create_dir_all(paths.leaf(leaf))?;
         fs::write(paths.leaf(leaf).join("boot.toml"), config::boot(paths, leaf))?;
-        fs::write(paths.leaf(leaf).join("switch.toml"), config::switch(paths, leaf))?;
+        fs::write(paths.leaf(leaf).join("switch.toml"), config::switch(paths, leaf, spec.fabric))?;
     }
-    for part in parts::agents(paths).into_iter().chain([parts::bmc(paths)]) {
+    for part in parts::agents(paths, spec.fabric).into_iter().chain([parts::bmc(paths)]) {
         run(paths, part)?;
     }
     runtime.block_on(switches(paths, &client))?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::names;
 use crate::netns;
 use crate::shell;
 use crate::topology::{LEAVES, Leaf, Machine};
@@ -14,7 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether the leaf has a route to the machine's address over the machine's port, learned by BGP and in use.
 fn has_route(leaf: Leaf, machine: Machine, address: &str) -> Result<bool> {
-    let command = format!("show ip route {address}/32 json");
+    let vrf = names::vrf_of(leaf, &machine.port())?;
+    let vrf = vrf.map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
+    let command = format!("show ip route{vrf} {address}/32 json");
     let mut vtysh = shell::command("vtysh", ["-N", &leaf.name(), "-c", &command]);
     let routes: Value = serde_json::from_str(&shell::run(&mut vtysh)?).context("no JSON")?;
     let routes = routes[format!("{address}/32")].as_array().cloned().unwrap_or_default();
@@ -44,6 +47,9 @@ pub(super) fn both_leaves_have_route(machine: Machine, address: &str) -> Result<
 pub(super) fn is_in_boot_network(machine: Machine) -> Result<bool> {
     let port = machine.port();
     for leaf in LEAVES {
+        if names::vrf_of(leaf, &port)?.is_some() {
+            return Ok(false);
+        }
         let ports = netns::within(&leaf.namespace(), || {
             shell::run(&mut shell::command("ip", ["-json", "link", "show", "dev", &port]))
         })?;

@@ -33,20 +33,23 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         events(&seen)
     );
     let address = address(&seen)?;
-    ensure!(ssh::run(stage, &address, "hostname")? == "unlucky", "another machine answers");
+    ensure!(
+        ssh::run(stage, machine, &address, "hostname")? == "unlucky",
+        "another machine answers"
+    );
     stage.note(
         "came back by the network, installed anew and phoned home; events show both installations",
     );
 
     // an installed machine is started again, not installed again
-    let marker = ssh::run(stage, &address, "echo kept | sudo tee /var/tmp/kept; sync")?;
+    let marker = ssh::run(stage, machine, &address, "echo kept | sudo tee /var/tmp/kept; sync")?;
     ensure!(marker == "kept", "the machine does not write");
     power::off(&stage.paths, machine)?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let installations = count(&stage.look(machine).await?, Event::Installing);
     power::on(&stage.paths, machine)?;
     let uptime = "cut -d. -f1 /proc/uptime; cat /var/tmp/kept";
-    let alive = ssh::run(stage, &address, uptime)?;
+    let alive = ssh::run(stage, machine, &address, uptime)?;
     ensure!(alive.ends_with("kept"), "the data of the user is gone: {alive}");
     fabric_check::both_leaves_have_route(machine, &address)?;
     let seen = stage.look(machine).await?;

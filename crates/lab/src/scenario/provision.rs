@@ -43,6 +43,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     ensure!(!before.left_data(stage)?, "the second user finds data of the first");
     let found = ssh::run(
         stage,
+        machine,
         &address(&stage.look(machine).await?)?,
         &format!("sudo grep -rlsF {} /etc /home /var/tmp || true", before.secret),
     )?;
@@ -124,13 +125,14 @@ impl Tenant {
         ensure!(known.contains(&address), "{address} is no address of the project: {known:?}");
         self.is_in_network(stage, &address).await?;
         fabric_check::both_leaves_have_route(self.wish.machine, &address)?;
-        let hostname = ssh::run(stage, &address, "hostname")?;
+        let hostname = ssh::run(stage, self.wish.machine, &address, "hostname")?;
         ensure!(hostname == self.wish.hostname, "the machine calls itself {hostname}");
         let wait = "for i in 1 2 3 4 5 6 7 8 9 10; do cat /var/tmp/userdata-ran 2>/dev/null && break; sleep 1; done; sync";
-        let ran = ssh::run(stage, &address, wait)?;
+        let ran = ssh::run(stage, self.wish.machine, &address, wait)?;
         ensure!(ran == self.secret, "the userdata did not run: {ran:?}");
         let system = ssh::run(
             stage,
+            self.wish.machine,
             &address,
             ". /etc/os-release; echo $ID $VERSION_ID; ip -brief address show lo",
         )?;

@@ -33,7 +33,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     stage.until_event(machine, Event::BootingNewKernel).await?;
     kill(stage, "while the new kernel boots").await?;
     let seen = stage.until_phoned_home(machine).await?;
-    let hostname = ssh::run(stage, &address(&seen)?, "hostname")?;
+    let hostname = ssh::run(stage, machine, &address(&seen)?, "hostname")?;
     ensure!(hostname == "steady", "another machine answers: {hostname}");
     stage.delete(machine, &wish.project).await?;
     kill(stage, "right after the delete").await?;

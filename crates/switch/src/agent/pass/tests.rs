@@ -55,6 +55,69 @@ async fn whatever_comes_it_is_reached_in_one_pass() {
     }
 }
 
+/// The same switch with a VRF per tenant.
+fn apart() -> Config {
+    Config { backend: crate::config::Backend::Netns, ..config() }
+}
+
+async fn run_apart(device: &Simulated, desired: &Desired, memory: &mut Memory) -> Passed {
+    let passed = pass(device, site(&apart(), BTreeSet::new()), Some(desired), memory).await;
+    assert_eq!(device.broken(), Vec::<String>::new());
+    passed
+}
+
+#[tokio::test]
+async fn with_vrfs_whatever_comes_is_reached_in_one_pass() {
+    let device = Simulated::with_vrfs(&PORTS);
+    let mut memory = Memory::default();
+    let states: [([Option<&str>; 3], &[u32]); 6] = [
+        ([None, None, None], &[]),
+        ([Some("vrf1"), None, Some("default")], &[1]),
+        ([Some("vrf2"), Some("vrf2"), None], &[2]),
+        ([None, Some("default"), Some("vrf3")], &[3]),
+        ([Some("vrf3"), Some("vrf2"), Some("vrf1")], &[1, 2, 3]),
+        ([None, None, None], &[]),
+    ];
+    for (generation, (state, tenants)) in states.into_iter().enumerate() {
+        let desired = desired(generation as u64, state);
+        let first = run_apart(&device, &desired, &mut memory).await;
+        assert_eq!(first.report.errors, Vec::<String>::new(), "{state:?}");
+        assert!(first.changed && first.report.closed, "{state:?}");
+        assert!(first.report.ports.values().all(|port| port.up), "{state:?}");
+        assert!(!run_apart(&device, &desired, &mut memory).await.changed, "{state:?}");
+        let observed = device.observe().await.unwrap();
+        assert!(observed.tenants.keys().eq(tenants), "{state:?}: {:?}", observed.tenants);
+        for (port, vrf) in PORTS.iter().zip(state) {
+            let wanted = match vrf {
+                None => Place::Boot,
+                Some("default") => Place::Routed(None),
+                Some(vrf) => Place::Routed(vrf[3..].parse().ok()),
+            };
+            assert_eq!(observed.ports[*port].place, wanted, "{state:?}: {port}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_bad_vrf_stops_no_other() {
+    let device = Simulated::with_vrfs(&PORTS);
+    let mut memory = Memory::default();
+    run_apart(&device, &desired(1, [None, Some("vrf2"), None]), &mut memory).await;
+    device.set_faults(Faults { refuse: Some("vrf vrf1 > vni".into()), ..Faults::default() });
+    let wish = desired(2, [Some("vrf1"), Some("vrf2"), Some("vrf3")]);
+    let passed = run_apart(&device, &wish, &mut memory).await;
+    assert_eq!(peers(&device).await, ["swp2", "swp3"]);
+    let errors = passed.report.errors;
+    assert!(errors.iter().any(|error| error.starts_with("vrf1: refused")), "{errors:?}");
+    let running = device.observe().await.unwrap().routing.unwrap();
+    assert_eq!(running.vrfs(), ["vrf2".to_owned(), "vrf3".to_owned()].into());
+
+    device.set_faults(Faults::default());
+    let passed = run_apart(&device, &Desired { generation: 3, ..wish }, &mut memory).await;
+    assert_eq!(passed.report.errors, Vec::<String>::new());
+    assert_eq!(peers(&device).await, PORTS);
+}
+
 #[tokio::test]
 async fn a_refused_tenant_stops_nobody_and_is_tried_again() {
     let device = Simulated::new(&PORTS);
