@@ -1,8 +1,10 @@
 //! `metalctl login`, renewal and `logout` against a server in this process and a real OpenID provider.
 
 #[path = "../../../server/tests/login/browser.rs"]
+#[allow(dead_code, reason = "shared with the server's tests, which need more")]
 mod browser;
 #[path = "../../../server/tests/login/provider.rs"]
+#[allow(dead_code, reason = "shared with the server's tests, which need more")]
 mod provider;
 
 use std::io::{BufRead as _, BufReader, Write as _};
