@@ -23,6 +23,11 @@ pub(crate) fn allocate(profile: &str) -> Result<()> {
     cargo(&root(), &["bench", "--package", "server", "--bench", "allocate", "--profile", profile])
 }
 
+/// The command line: its start, and a list of 10,000 machines.
+pub(crate) fn cli(profile: &str) -> Result<()> {
+    cargo(&root(), &["bench", "--package", "cli", "--bench", "list", "--profile", profile])
+}
+
 /// Calls and open streams, with fleets of several sizes.
 pub(crate) fn api(profile: &str, fleets: &str, databases: &str, only: &str) -> Result<()> {
     packages::install(&PACKAGES)?;
