@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 
 /// So many seconds a browser remembers that it may call: the most that Chromium does.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
-const ANY: HeaderValue = HeaderValue::from_static("*");
+const REMEMBERED: &str = "7200";
+const ANY: &str = "*";
 
 /// The answer to a browser that asks whether a page may call; nothing for a call.
 pub(super) fn preflight<B>(request: &Request<B>) -> Option<Response<ConnectRpcBody>> {
@@ -21,20 +21,20 @@ pub(super) fn preflight<B>(request: &Request<B>) -> Option<Response<ConnectRpcBo
     let mut response = Response::new(ConnectRpcBody::Full(Full::default()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let answer = response.headers_mut();
-    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(ANY));
     answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     // an asterisk does not mean `Authorization`
     if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
-    answer.insert(header::ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+    answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
     Some(response)
 }
 
 /// Lets the page that called read the answer, with its headers: those of gRPC carry the error.
 pub(super) fn allow(answer: &mut HeaderMap) {
-    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
-    answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANY);
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(ANY));
+    answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANY));
 }
 
 #[cfg(test)]
