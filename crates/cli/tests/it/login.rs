@@ -109,8 +109,8 @@ impl Site {
 
     fn token(&self) -> String {
         let config = self.config();
-        let token = config.lines().find_map(|line| line.trim().strip_prefix("api-token: "));
-        token.expect("a token").trim_matches('"').to_owned()
+        let token = config.lines().find_map(|line| line.split_once("api-token: "));
+        token.expect("a token").1.trim_matches('"').to_owned()
     }
 
     /// How many tokens of logins the server knows.
@@ -132,10 +132,9 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            drop(
-                self.runtime
-                    .block_on(tokio::time::timeout(Duration::from_secs(10), running.stop())),
-            );
+            let stop =
+                async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await };
+            drop(self.runtime.block_on(stop));
         }
     }
 }
@@ -229,7 +228,7 @@ fn a_token_near_its_end_is_renewed_by_the_next_command() {
         assert!(site.config().contains(&old), "renewed without need");
         let output = site.metalctl("whoami").wait_with_output().unwrap();
         assert_eq!(!site.config().contains(&old), renewed, "{minutes_ago} {kind:?} {output:?}");
-        assert_eq!(output.status.success(), kind == api::TokenType::User, "{output:?}");
-        site.ok("context remove c50".replace("50", &minutes_ago.to_string()).as_str());
+        assert!(output.status.success(), "{output:?}");
+        site.ok(&format!("context remove c{minutes_ago}"));
     }
 }
