@@ -1,6 +1,7 @@
 //! The audit log: entries go through a bounded queue to one writer, which stores them in batches. Nobody waits for the
 //! database, and when the queue is full, calls that must be recorded are refused instead of done unseen.
 
+pub mod forward;
 mod redact;
 
 use std::collections::HashMap;
@@ -38,11 +39,13 @@ const MAX_TENANTS: usize = 10_000;
 pub struct Config {
     /// Older entries are removed.
     pub retention: Duration,
+    /// Who gets a copy.
+    pub forward: Option<forward::Config>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(14 * 24 * 3600) }
+        Self { retention: Duration::from_secs(14 * 24 * 3600), forward: None }
     }
 }
 
@@ -70,7 +73,13 @@ impl Audit {
     #[must_use]
     pub fn start(db: &Db, config: Config) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
-        let writer = Writer { db: db.clone(), config, batch: Vec::new(), waiting: Vec::new() };
+        let writer = Writer {
+            db: db.clone(),
+            retention: config.retention,
+            forwarder: config.forward.map(forward::Forwarder::start),
+            batch: Vec::new(),
+            waiting: Vec::new(),
+        };
         let task = tokio::spawn(writer.run(entries));
         Self { queue, writer: Mutex::new(Some(task)), tenants: Mutex::default(), db: db.clone() }
     }
@@ -148,7 +157,8 @@ pub fn body(message: Option<Value>) -> Option<String> {
 
 struct Writer {
     db: Db,
-    config: Config,
+    retention: Duration,
+    forwarder: Option<forward::Forwarder>,
     batch: Vec<Entry>,
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -211,7 +221,12 @@ impl Writer {
         let mut pause = Duration::from_millis(200);
         while !self.batch.is_empty() {
             match self.try_write().await {
-                Ok(()) => self.batch.clear(),
+                Ok(()) => {
+                    if let Some(forwarder) = &self.forwarder {
+                        forwarder.send(&self.batch);
+                    }
+                    self.batch.clear();
+                }
                 Err(error) => {
                     tracing::error!(%error, entries = self.batch.len(), "cannot write the audit log, trying again");
                     tokio::time::sleep(pause).await;
@@ -232,7 +247,7 @@ impl Writer {
     }
 
     async fn clean(&self) {
-        let retention = i64::try_from(self.config.retention.as_micros()).unwrap_or(i64::MAX);
+        let retention = i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX);
         let before = jiff::Timestamp::now().as_microsecond().saturating_sub(retention);
         let removed = async {
             let mut tx = self.db.begin_write().await?;

@@ -210,7 +210,8 @@ async fn connection(
     let front = Arc::clone(front);
     let service = hyper::service::service_fn(move |request| {
         let front = Arc::clone(&front);
-        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+        // apart, so that a stream that stays open for days does not keep the room that its beginning took
+        async move { Ok::<_, Infallible>(Box::pin(front.answer(request, peer)).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     watcher.watch(connection).await.map_err(|error| anyhow::anyhow!("{error}"))

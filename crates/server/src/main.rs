@@ -50,6 +50,17 @@ struct Serve {
     /// For how many days the audit log is kept.
     #[arg(long, env = "METAL_AUDIT_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u64).range(1..=3650))]
     audit_retention_days: u64,
+    /// HTTP event collector (Splunk, Vector, Fluent Bit) that gets a copy of the audit log, for instance https://splunk:8088/services/collector/event.
+    #[arg(long, env = "METAL_AUDIT_FORWARD_URL", value_name = "URL")]
+    audit_forward_url: Option<String>,
+    /// File with the token of that collector.
+    #[arg(
+        long,
+        env = "METAL_AUDIT_FORWARD_TOKEN_FILE",
+        requires = "audit_forward_url",
+        value_name = "FILE"
+    )]
+    audit_forward_token_file: Option<PathBuf>,
     /// Calls per minute with one token of a user; 0 for any number.
     #[arg(long, env = "METAL_MAX_REQUESTS_PER_MINUTE", default_value_t = 100)]
     max_requests_per_minute: u32,
@@ -68,10 +79,10 @@ struct Serve {
     /// Loopback address for metrics of Prometheus, for instance 127.0.0.1:9091; none without it.
     #[arg(long, env = "METAL_METRICS_LISTEN", value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
-    /// URL of a headscale, which coordinates the VPN of machines; without it there is none.
+    /// REST API of headscale, through whose VPN operators reach firewalls (docs/vpn.md). Without it: no VPN.
     #[arg(long, env = "METAL_HEADSCALE_URL", value_name = "URL")]
     headscale_url: Option<String>,
-    /// File with the API key of the headscale; else the variable METAL_HEADSCALE_API_KEY.
+    /// File with an API key of headscale; else it is in the variable METAL_HEADSCALE_API_KEY.
     #[arg(
         long,
         env = "METAL_HEADSCALE_API_KEY_FILE",
@@ -79,7 +90,7 @@ struct Serve {
         value_name = "FILE"
     )]
     headscale_api_key_file: Option<PathBuf>,
-    /// URL of the headscale as machines reach it; otherwise the same.
+    /// URL of headscale that firewalls join; the same if not given.
     #[arg(
         long,
         env = "METAL_HEADSCALE_CONTROL_PLANE_URL",
@@ -222,6 +233,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // huge pages would make memory resident that nobody uses; a kernel that does not know them has none
+    let _ = nix::sys::prctl::set_thp_disable(true);
     match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::Token(TokenCommand::Create(args)) => create_token(args).await,
@@ -240,6 +253,10 @@ async fn serve(args: Serve) -> Result<()> {
         bmc_superuser_password: std::env::var("METAL_BMC_SUPERUSER_PASSWORD").ok(),
         audit: server::audit::Config {
             retention: Duration::from_secs(args.audit_retention_days * 24 * 3600),
+            forward: args.audit_forward_url.map(|url| server::audit::forward::Config {
+                url,
+                token_file: args.audit_forward_token_file,
+            }),
         },
         rate: server::rate::Config {
             token_per_minute: args.max_requests_per_minute,

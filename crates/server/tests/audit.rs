@@ -225,7 +225,7 @@ async fn one_refused_call(database: &str, retention: Duration) {
     let config = server::Config {
         listen: "127.0.0.1:0".to_owned(),
         database: database.to_owned(),
-        audit: server::audit::Config { retention },
+        audit: server::audit::Config { retention, ..Default::default() },
         ..server::Config::default()
     };
     let running = server::start(config).await.expect("server");
@@ -408,5 +408,126 @@ fn defect_36_an_entry_is_found_by_its_id_however_old_it_is() {
             log(world, &admin, json!({"uuid": call})),
             "request alice alice ProjectService/Create"
         );
+    });
+}
+
+/// Calls a public method as if through a proxy, and says whether it passed.
+fn passed_from(world: &World, address: &str) -> bool {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let call = agent
+        .post(format!("{}/metalstack.api.v2.VersionService/Get", world.url()))
+        .header("content-type", "application/json")
+        .header("x-forwarded-for", address);
+    call.send("{}").expect("an answer").status().is_success()
+}
+
+/// Lets no new minute begin within the next seconds, because counting begins anew with it.
+fn within_a_minute() {
+    let second = jiff::Timestamp::now().as_second().rem_euclid(60);
+    if second >= 55 {
+        std::thread::sleep(Duration::from_secs(u64::try_from(60 - second).expect("positive")));
+    }
+}
+
+#[test]
+fn the_limit_is_exact_and_a_header_does_not_help_unless_a_trusted_proxy_wrote_it() {
+    let limit = |trusted: &'static str| {
+        move |config: &mut server::Config| {
+            config.rate = server::rate::Config { token_per_minute: 3, address_per_minute: 3 };
+            config.trusted_proxies = vec![trusted.parse().expect("a network")];
+        }
+    };
+    on_sqlite_with(limit("198.51.100.0/24"), |world| {
+        within_a_minute();
+        let passed: Vec<_> = (1..=5).map(|n| passed_from(world, &format!("192.0.2.{n}"))).collect();
+        assert_eq!(passed, [true, true, true, false, false], "defect 7: anybody can send headers");
+        let alice = world.login("alice");
+        let passed: Vec<_> = (0..5)
+            .map(|_| world.call(&alice, "api.v2.UserService/Get", json!({})).is_ok())
+            .collect();
+        assert_eq!(passed, [true, true, true, false, false], "not one more");
+    });
+    on_sqlite_with(limit("127.0.0.0/8"), |world| {
+        within_a_minute();
+        for n in 1..=2 {
+            let passed: Vec<_> =
+                (0..4).map(|_| passed_from(world, &format!("6.6.6.6, 192.0.2.{n}"))).collect();
+            assert_eq!(passed, [true, true, true, false], "each address has its own limit");
+        }
+    });
+}
+
+/// A collector that takes everything, except for the first time.
+fn collector() -> (String, std::sync::mpsc::Receiver<(String, String)>) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url =
+        format!("http://{}/services/collector/event", listener.local_addr().expect("address"));
+    let (sender, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for (n, socket) in listener.incoming().enumerate() {
+            let mut socket = socket.expect("a connection");
+            let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
+            let (mut token, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a line");
+                let Some((name, value)) = line.trim_end().split_once(": ") else {
+                    if line.trim_end().is_empty() {
+                        break;
+                    }
+                    continue;
+                };
+                match name.to_ascii_lowercase().as_str() {
+                    "authorization" => token = value.to_owned(),
+                    "content-length" => length = value.parse().expect("a number"),
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let status = if n == 0 { "503 Service Unavailable" } else { "200 OK" };
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            socket.write_all(answer.as_bytes()).expect("answered");
+            if n > 0 && sender.send((token, String::from_utf8(body).expect("text"))).is_err() {
+                return;
+            }
+        }
+    });
+    (url, received)
+}
+
+#[test]
+fn copies_go_to_a_collector_without_secrets_and_again_when_it_was_away() {
+    let (url, received) = collector();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "collect-me\n").expect("written");
+    let forward = |config: &mut server::Config| {
+        let (url, token_file) = (url.clone(), Some(token_file.clone()));
+        config.audit.forward = Some(server::audit::forward::Config { url, token_file });
+    };
+    on_sqlite_with(forward, |world| {
+        let alice = world.login("alice");
+        let permission = json!({"expires": "3600s", "description": "ci",
+            "permissions": [{"subject": "alice", "methods": ["/metalstack.api.v2.ProjectService/List"]}]});
+        let made = world.ok(&alice, "api.v2.TokenService/Create", permission);
+        let mut events = Vec::new();
+        while !events.iter().any(|e: &Value| e["event"]["phase"] == "response") {
+            let (token, text) =
+                received.recv_timeout(Duration::from_secs(20)).expect("a copy in time");
+            assert_eq!(token, "Splunk collect-me");
+            assert!(!text.contains(made["secret"].as_str().expect("a secret")), "no secrets");
+            let stream = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+            events.extend(stream.map(|event| event.expect("JSON")));
+        }
+        let last = &events.last().expect("an event");
+        assert_eq!(last["sourcetype"], "metal:audit");
+        assert_eq!(last["event"]["method"], "/metalstack.api.v2.TokenService/Create");
+        assert_eq!(last["event"]["user"], "alice");
+        assert_eq!(last["event"]["result_code"], 0);
+        assert!(last["time"].as_f64().is_some_and(|time| time > 1.7e9));
     });
 }

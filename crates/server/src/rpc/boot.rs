@@ -288,7 +288,8 @@ async fn wait(
                 () = watcher.changed() => {}
                 () = timeout => {}
             }
-            match look(&app, &uuid, &stream_id).await {
+            // apart, so that ten thousand streams that sleep do not keep room for it
+            match Box::pin(look(&app, &uuid, &stream_id)).await {
                 Ok(found) => sent = found,
                 Err(error) => {
                     sender.send(Err(error.into())).await;
@@ -296,7 +297,7 @@ async fn wait(
                 }
             }
         }
-        if let Err(error) = withdraw(&app, &uuid, &stream_id).await {
+        if let Err(error) = Box::pin(withdraw(&app, &uuid, &stream_id)).await {
             tracing::warn!(machine = uuid, %error, "the machine stays in the pool until this replica's lease ends");
         }
     });
