@@ -2,6 +2,7 @@
 
 mod bench;
 mod conformance;
+mod fuzz;
 mod lab;
 mod packages;
 mod shell;
@@ -39,6 +40,14 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Feed parsers with nonsense (fuzz/README.md).
+    Fuzz {
+        /// For how long, each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Only this one.
+        target: Option<String>,
+    },
     /// Install what the tests need and run all of them.
     Test {
         /// Also build what is written in Go (coordination server of the VPN, official command line) and run what needs it.
@@ -57,6 +66,12 @@ enum Bench {
     },
     /// Allocations per second on PostgreSQL by 64 clients, with 1,000 to 50,000 machines that wait.
     Allocate {
+        /// How it is compiled: `bench` is fast, `dev` is what is there already.
+        #[arg(long, default_value = "bench")]
+        profile: String,
+    },
+    /// How long a human waits for `metalctl`: its start, and a list of 10,000 machines.
+    Cli {
         /// How it is compiled: `bench` is fast, `dev` is what is there already.
         #[arg(long, default_value = "bench")]
         profile: String,
@@ -93,10 +108,12 @@ fn main() -> Result<()> {
             lab::run(&["bench".to_owned(), "--rounds".to_owned(), rounds.to_string()])
         }
         Command::Bench { what: Bench::Allocate { profile } } => bench::allocate(&profile),
+        Command::Bench { what: Bench::Cli { profile } } => bench::cli(&profile),
         Command::Bench { what: Bench::Api { profile, fleets, databases, only } } => {
             bench::api(&profile, &fleets, &databases, &only)
         }
         Command::Bench { what: Bench::Start { profile } } => bench::start(&profile),
+        Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Command::Test { go } => test::run(go),
     }
 }

@@ -1,12 +1,13 @@
-//! `cargo xtask test`: set-up, format and lint checks, Rust tests, contract comparison, official client, and in the virtual data
+//! `cargo xtask test`: set-up, format and lint checks, Rust tests, contract comparison, official client, a moment of fuzzing, and in the virtual data
 //! center a machine from power-on to its second user.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::conformance;
+use crate::fuzz;
 use crate::lab;
 use crate::packages::{self, Package};
 use crate::shell::{cargo, root, step};
@@ -19,12 +20,15 @@ pub(crate) const PACKAGES: [Package; 4] = [
     ("python3-venv", "/usr/bin/python3"),
 ];
 
+/// Seconds for each fuzz target: enough to notice what breaks at once.
+const FUZZ: u32 = 5;
+
 pub(crate) fn run(go: bool) -> Result<()> {
     let root = root();
     if !go {
-        eprintln!(
-            "not built without --go: coordination server of the VPN, official command line in Go"
-        );
+        eprintln!("not built without --go: coordination server of the VPN");
+    } else {
+        headscale(&root)?;
     }
     packages::install(&PACKAGES)?;
     // tests of the lab, of routing texts and of boot loaders use the real programs
@@ -37,8 +41,29 @@ pub(crate) fn run(go: bool) -> Result<()> {
     contract(&root, &python)?;
     conformance::run(&root, &python)?;
     cargo(&root, &["test", "--workspace"])?;
+    fuzz::run(FUZZ, None)?;
     // last, because this process becomes the story
     lab::run(&["--scenario".to_owned(), "provision".to_owned()])
+}
+
+/// The coordination server of the VPN, for the tests that join it: some minutes, once.
+fn headscale(root: &Path) -> Result<()> {
+    const MODULE: &str = "github.com/juanfont/headscale@v0.28.0";
+    let program = root.join("target/headscale/headscale");
+    if program.exists() {
+        return Ok(());
+    }
+    // not `go install`: it asks for the list of all versions, too
+    step(Command::new("go").args(["mod", "download", MODULE]).current_dir("/"))?;
+    let cache = Command::new("go").args(["env", "GOMODCACHE"]).output().context("go is missing")?;
+    let source = Path::new(String::from_utf8(cache.stdout)?.trim()).join(MODULE);
+    step(
+        Command::new("go")
+            .args(["build", "-mod=readonly", "-o"])
+            .arg(&program)
+            .arg("./cmd/headscale")
+            .current_dir(source),
+    )
 }
 
 /// The official Python client in a virtual environment of its own.
