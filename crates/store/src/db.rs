@@ -460,14 +460,12 @@ impl Tx {
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
             Inner::Postgres(tx, _) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
-            Inner::ReadSqlite(reader) => reader
-                .ask(async |c| bound!(sql, values).execute(c).await)
-                .await?
-                .rows_affected(),
-            Inner::ReadPostgres(reader) => reader
-                .ask(async |c| bound!(sql, values).execute(c).await)
-                .await?
-                .rows_affected(),
+            Inner::ReadSqlite(reader) => {
+                reader.ask(async |c| bound!(sql, values).execute(c).await).await?.rows_affected()
+            }
+            Inner::ReadPostgres(reader) => {
+                reader.ask(async |c| bound!(sql, values).execute(c).await).await?.rows_affected()
+            }
         })
     }
 
