@@ -97,7 +97,8 @@ pub(crate) async fn improved(session: &Session, error: Error) -> Error {
             names.extend(id.match_indices('.').map(|(at, _)| &id[..at]));
         }
     }
-    let hint = match nearest(&id, names.into_iter().filter(|name| !name.is_empty())) {
+    let hint = match nearest(&id, names.into_iter().filter(|name| !name.is_empty() && *name != id))
+    {
         Some(near) => format!("did you mean '{near}'?"),
         // The hint names the list already, perhaps that of operators.
         None if error.hints.iter().any(|hint| hint.contains(&format!("{} list", noun.name))) => {

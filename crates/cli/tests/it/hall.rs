@@ -69,6 +69,14 @@ impl Hall {
         self.call("metalstack.infra.v2.BootService/SendEvent", request);
     }
 
+    /// What the switch hears of an installed system.
+    pub(crate) fn phoned_home(&self, port: u32) {
+        let event = json!({"event": "MACHINE_PROVISIONING_EVENT_TYPE_PHONED_HOME", "message": "installed", "time": jiff::Timestamp::now().to_string()});
+        let mut events = json!({});
+        events[Self::id(port)] = event;
+        self.call("metalstack.infra.v2.EventService/Send", json!({"events": events}));
+    }
+
     /// What the installer reports when something is done.
     pub(crate) fn phase(&self, port: u32, name: &str, message: &str) {
         let now = jiff::Timestamp::now().to_string();

@@ -41,9 +41,8 @@ fn machines_that_are_allocated() {
     let path = format!("{}:{}", ssh.parent().unwrap().display(), std::env::var("PATH").unwrap());
     world.set("PATH", &path);
     let [one, two, three] = [1, 2, 3].map(Hall::id);
-    let create = |noun: &str, uuid: &str, rest: &str| {
-        format!("{noun} create -p web --uuid {uuid} --partition p1 --size c1 {rest}")
-    };
+    let create =
+        |noun: &str, uuid: &str, rest: &str| format!("{noun} create -p web --uuid {uuid} {rest}");
     // Operators name the machine, so that the transcript is the same each time.
     let fire = create(
         "firewall",
@@ -56,10 +55,10 @@ fn machines_that_are_allocated() {
         "--hostname web01 --image debian-12 --networks private --labels team=ops -o name",
     );
     let text = world.session(&[
-        "machine create -p web --hostname a --partition p1 --size c1 --image debain-12 --networks private",
-        "machine create -p web --hostname a --partition p1 --size c1 --image debian-12 --networks privat",
-        "machine create -p wbe --hostname a --partition p1 --size c1 --image debian-12 --networks private",
-        "firewall create -p web --hostname a --partition p1 --size c1 --image firewall-3.0 --networks private,internet --firewall-rules-file wrong-rules.yaml",
+        "machine create -p web --hostname aa --partition p1 --size c1 --image debain-12 --networks private",
+        "machine create -p web --hostname aa --partition p1 --size c1 --image debian-12 --networks privat",
+        "machine create -p wbe --hostname aa --partition p1 --size c1 --image debian-12 --networks private",
+        "firewall create -p web --hostname aa --partition p1 --size c1 --image firewall-3.0 --networks private,internet --firewall-rules-file wrong-rules.yaml",
         &fire,
         &web,
         "machine list",
@@ -102,7 +101,6 @@ fn machines_that_are_allocated() {
         &format!("machine update-firmware {three}"),
         "firmware list",
         "ip list -p web --columns ip,type,attached-to",
-        "ip create -p web --network internet --name vip --type static --columns ip",
         "ip create -p web --network internet --name vip --type static -o jsonpath={.ip}",
         "network describe private -p web -o jsonpath={.name}",
         "network delete private -p web -y",

@@ -4,7 +4,6 @@ mod errors;
 mod hall;
 mod help;
 mod login;
-mod machine;
 mod session;
 mod shell;
 mod top;

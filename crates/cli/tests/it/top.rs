@@ -55,7 +55,7 @@ fn the_live_view_fits_a_small_terminal_and_ends_with_q() {
     assert_eq!(first.lines().rfind(|line| !line.is_empty()).unwrap(), "q ends, Tab shows ports");
     tmux(&["send-keys", "Tab"]);
     let ports = shown("# up with a machine");
-    assert!(ports.contains("#swp1"), "{ports}");
+    assert!(ports.contains("?swp1"), "{ports}");
     // What happens is seen without a key.
     tmux(&["send-keys", "Tab"]);
     hall.event(2, "INSTALLING", "");

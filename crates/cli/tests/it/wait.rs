@@ -100,7 +100,7 @@ fn a_provisioning_is_followed_to_its_end_and_back() {
     hall.phase(1, "image", "900 MiB");
     hall.event(1, "BOOTING_NEW_KERNEL", "");
     waiting.until("Booting New Kernel");
-    hall.event(1, "PHONED_HOME", "");
+    hall.phoned_home(1);
     let (code, said) = waiting.end();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("image 1.500s 900 MiB"), "{said}");
