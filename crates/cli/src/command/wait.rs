@@ -120,15 +120,16 @@ impl Following<'_> {
             match self.machine().await {
                 Ok(machine) => {
                     away = false;
-                    if looks.is_multiple_of(PHASES_EVERY) {
-                        (phases, now) = self.timeline().await;
-                    }
-                    looks += 1;
                     let goal = goal.unwrap_or(if machine.get("allocation").is_some() {
                         "Phoned Home"
                     } else {
                         "Waiting"
                     });
+                    // At the end everything is told.
+                    if looks.is_multiple_of(PHASES_EVERY) || reached(&machine, goal, begun) {
+                        (phases, now) = self.timeline().await;
+                    }
+                    looks += 1;
                     for line in progress.news(&machine, &phases, &now) {
                         screen.line(&line);
                     }

@@ -4,6 +4,7 @@ mod errors;
 mod hall;
 mod help;
 mod login;
+mod machine;
 mod session;
 mod shell;
 mod top;

@@ -98,6 +98,7 @@ fn a_provisioning_is_followed_to_its_end_and_back() {
     let mut waiting = Running::errors(&world, &format!("machine wait {} -p web", Hall::id(1)));
     waiting.until("Installing");
     hall.phase(1, "image", "900 MiB");
+    waiting.until("image 1.500s 900 MiB");
     hall.event(1, "BOOTING_NEW_KERNEL", "");
     waiting.until("Booting New Kernel");
     hall.phoned_home(1);
