@@ -204,9 +204,13 @@ pub(crate) fn encode(message: &'static Message, content: &Value) -> Option<Vec<u
 
 fn push(bytes: &mut Vec<u8>, number: u32, field: &'static Field, value: &Value) -> Option<()> {
     let varint = match field.kind {
-        Kind::Text => return Some(push_bytes(bytes, number, value.as_str()?.as_bytes())),
+        Kind::Text => {
+            push_bytes(bytes, number, value.as_str()?.as_bytes());
+            return Some(());
+        }
         Kind::Message(_) => {
-            return Some(push_bytes(bytes, number, &encode(field.message()?, value)?));
+            push_bytes(bytes, number, &encode(field.message()?, value)?);
+            return Some(());
         }
         Kind::Bool => u64::from(value.as_bool()?),
         Kind::Enum(_) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Command};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{flag, position, verb};
 use crate::column;
@@ -110,6 +111,8 @@ impl Following<'_> {
         let length = crate::flag::duration(timeout).ok_or_else(|| {
             Error::usage(format!("--wait-timeout: '{timeout}' is no duration; write it like 20m"))
         })?;
+        // From here on a Ctrl-C is kept until somebody looks, also during a call.
+        let mut interrupted = signal(SignalKind::interrupt())?;
         let begun = Timestamp::now();
         let end = tokio::time::Instant::now() + length;
         let mut progress = Progress::new(begun);
@@ -173,7 +176,7 @@ impl Following<'_> {
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
-                _ = tokio::signal::ctrl_c() => {
+                _ = interrupted.recv() => {
                     screen.end();
                     return Err(Error::new(
                         Kind::Interrupted,
