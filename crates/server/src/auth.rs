@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use proto::api;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub use proof::Proofs;
 pub use rights::{Level, Membership, Refusal, Rights, Scope, decide, operator, scope};
 
 use crate::bootstrap::PROVIDER;
+use crate::rpc::{Error, Reason};
 use crate::wire;
 
 /// Who calls.
@@ -118,7 +120,7 @@ pub async fn create_token(
 /// is about: the caller comes with what they are there right now.
 ///
 /// # Errors
-/// A sentence for the caller.
+/// The token is not valid, or the database does not answer, which is no fault of the token.
 pub async fn authenticate(
     db: &Db,
     issuer: &str,
@@ -126,8 +128,8 @@ pub async fn authenticate(
     secret: &str,
     (scope, subject): (Scope, &str),
     now: jiff::Timestamp,
-) -> Result<Caller, String> {
-    let mut tx = db.begin_read().await.map_err(unavailable)?;
+) -> Result<Caller, Error> {
+    let mut tx = db.begin_read().await?;
     let bearer = match proofs.find(secret) {
         Some(bearer) => bearer,
         None => {
@@ -143,10 +145,10 @@ pub async fn authenticate(
     };
     let now_us = now.as_microsecond();
     let standing = store::token::standing(&mut tx, &bearer, PROVIDER, about, now_us)
-        .await
-        .map_err(unavailable)?
-        .ok_or("token has expired or was revoked")?;
-    let token: api::Token = wire::decode(&standing.token).map_err(|_| "stored token is damaged")?;
+        .await?
+        .ok_or_else(|| invalid("token has expired or was revoked"))?;
+    let token: api::Token =
+        wire::decode(&standing.token).map_err(|_| invalid("stored token is damaged"))?;
     let mut rights = Rights::from(&token);
     if rights.claims_operator() {
         rights.limit_operator(operator(standing.operator.and_then(rights::tenant_number)));
@@ -160,29 +162,30 @@ pub async fn authenticate(
     })
 }
 
-fn unavailable(error: store::Error) -> String {
-    tracing::error!(%error, "token store failed");
-    "the token store is not available, try again".to_owned()
+fn invalid(sentence: impl Into<String>) -> Error {
+    Error::reason(Reason::TokenInvalid, sentence)
 }
 
 /// Whom a token names, if one of our keys signed it.
-async fn prove(tx: &mut Tx, issuer: &str, secret: &str) -> Result<Bearer, String> {
-    let header = jsonwebtoken::decode_header(secret).map_err(|_| "malformed token".to_owned())?;
-    let kid = header.kid.ok_or("token names no signing key")?;
+async fn prove(tx: &mut Tx, issuer: &str, secret: &str) -> Result<Bearer, Error> {
+    let header = jsonwebtoken::decode_header(secret).map_err(|_| invalid("malformed token"))?;
+    let kid = header.kid.ok_or_else(|| invalid("token names no signing key"))?;
     let key = store::signing_key::find(tx, &kid)
-        .await
-        .map_err(unavailable)?
-        .ok_or("no suitable publickey to validate signature found")?;
-    let public =
-        DecodingKey::from_ed_pem(key.public_pem.as_bytes()).map_err(|_| "stored key is damaged")?;
+        .await?
+        .ok_or_else(|| invalid("no suitable publickey to validate signature found"))?;
+    let public = DecodingKey::from_ed_pem(key.public_pem.as_bytes())
+        .map_err(|_| invalid("stored key is damaged"))?;
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[issuer]);
     validation.validate_nbf = true;
     let claims = jsonwebtoken::decode::<Claims>(secret, &public, &validation)
         .map_err(|e| match e.kind() {
-            jsonwebtoken::errors::ErrorKind::ExpiredSignature => "token is expired".to_owned(),
-            kind => format!("invalid token: {kind:?}"),
+            ErrorKind::ExpiredSignature => invalid("token is expired"),
+            ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => invalid(format!(
+                "invalid token: it was made for another server, this one is {issuer}"
+            )),
+            kind => invalid(format!("invalid token: {kind:?}")),
         })?
         .claims;
     Ok(Bearer { owner: claims.sub, token: claims.jti, kid })

@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Answer the API on one port: Connect, gRPC and gRPC-Web, HTTP/1.1 and HTTP/2.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Manage tokens straight in the database, for the first login.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -236,7 +236,7 @@ async fn main() -> Result<()> {
     // huge pages would make memory resident that nobody uses; a kernel that does not know them has none
     let _ = nix::sys::prctl::set_thp_disable(true);
     match Cli::parse().command {
-        Command::Serve(args) => serve(args).await,
+        Command::Serve(args) => serve(*args).await,
         Command::Token(TokenCommand::Create(args)) => create_token(args).await,
         Command::Key(KeyCommand::Rotate(args)) => rotate_key(args).await,
     }

@@ -186,7 +186,7 @@ fn called(world: &World, protocol: Protocol, token: &str, id: &str) -> ConnectEr
         .with_default_header("authorization", format!("Bearer {token}"));
     let client = api::SizeServiceClient::new(transport, config);
     let request = api::SizeServiceGetRequest { id: id.to_owned(), ..Default::default() };
-    world.runtime.block_on(client.get(request)).err().expect("refused")
+    world.runtime.block_on(client.get(request)).expect_err("refused")
 }
 
 fn bytes(details: &[ErrorDetail], kind: &str) -> Option<Vec<u8>> {

@@ -83,17 +83,17 @@ fn a_call_with_the_same_key_is_done_once() {
     on_all(|world| {
         let alice = world.login("alice");
         let wish = json!({"login": "alice", "name": "rockets"});
-        let first = send(&world.url(), &alice, KEY, PROJECT, &wish);
+        let first = send(world.url(), &alice, KEY, PROJECT, &wish);
         assert!(first.ok && !first.again, "{first:?}");
         for quoted in [KEY.to_owned(), format!("\"{KEY}\"")] {
-            let second = send(&world.url(), &alice, &quoted, PROJECT, &wish);
+            let second = send(world.url(), &alice, &quoted, PROJECT, &wish);
             assert!(second.ok && second.again, "{second:?}");
             assert_eq!(second.body, first.body);
         }
         assert_eq!(projects(world, &alice), 1);
         // other keys, other callers and calls without a key do what they say
         let other = send(
-            &world.url(),
+            world.url(),
             &alice,
             "another key would have blanks".replace(' ', "-").as_str(),
             PROJECT,
@@ -102,16 +102,16 @@ fn a_call_with_the_same_key_is_done_once() {
         assert!(other.ok && !other.again);
         let bob = world.login("bob");
         let his =
-            send(&world.url(), &bob, KEY, PROJECT, &json!({"login": "bob", "name": "rockets"}));
+            send(world.url(), &bob, KEY, PROJECT, &json!({"login": "bob", "name": "rockets"}));
         assert!(his.ok && !his.again, "{his:?}");
         world.ok(&alice, PROJECT, wish);
         assert_eq!(projects(world, &alice), 3);
         let token = json!({"expires": "3600s", "description": "ci",
             "permissions": [{"subject": "alice", "methods": ["/metalstack.api.v2.ProjectService/List"]}]});
         let create = "api.v2.TokenService/Create";
-        let secret = send(&world.url(), &alice, KEY, create, &token);
+        let secret = send(world.url(), &alice, KEY, create, &token);
         assert!(secret.ok && !secret.again, "the key of another method: {secret:?}");
-        let again = send(&world.url(), &alice, KEY, create, &token);
+        let again = send(world.url(), &alice, KEY, create, &token);
         assert!(again.again && text(&again.body["secret"]).len() > 100);
         assert_eq!(again.body["secret"], secret.body["secret"]);
     });
@@ -147,16 +147,16 @@ fn a_refusal_is_not_remembered() {
         let wish = json!({"project": project, "role": "PROJECT_ROLE_VIEWER"});
         let invite = "api.v2.ProjectService/Invite";
         let bob = world.login("bob");
-        assert_eq!(send(&world.url(), &bob, KEY, invite, &wish).body["code"], "permission_denied");
+        assert_eq!(send(world.url(), &bob, KEY, invite, &wish).body["code"], "permission_denied");
         world.project_member(&alice, &project, "bob", "OWNER");
-        assert!(send(&world.url(), &bob, KEY, invite, &wish).ok);
+        assert!(send(world.url(), &bob, KEY, invite, &wish).ok);
         // a right that is gone counts for answers, too
         world.ok(
             &alice,
             "api.v2.ProjectService/RemoveMember",
             json!({"project": project, "member": "bob"}),
         );
-        assert_eq!(send(&world.url(), &bob, KEY, invite, &wish).body["code"], "permission_denied");
+        assert_eq!(send(world.url(), &bob, KEY, invite, &wish).body["code"], "permission_denied");
 
         let size = |cores: &str| {
             json!({"size": {"id": "c1", "constraints": [
@@ -164,10 +164,10 @@ fn a_refusal_is_not_remembered() {
         };
         let create = "admin.v2.SizeService/Create";
         world.ok(&admin, create, size("4"));
-        let refused = send(&world.url(), &admin, KEY, create, &size("8"));
+        let refused = send(world.url(), &admin, KEY, create, &size("8"));
         assert_eq!(refused.body["code"], "already_exists");
         world.ok(&admin, "admin.v2.SizeService/Delete", json!({"id": "c1"}));
-        assert!(send(&world.url(), &admin, KEY, create, &size("8")).ok);
+        assert!(send(world.url(), &admin, KEY, create, &size("8")).ok);
     });
 }
 
@@ -199,11 +199,11 @@ fn an_answer_that_was_lost_is_given_again() {
         let wish = json!({"login": "alice", "name": "rockets"});
         for round in 1..=8_u64 {
             let key = format!("{KEY}-{round}");
-            let socket = send_and_go(&world.url(), &alice, &key, PROJECT, &wish);
+            let socket = send_and_go(world.url(), &alice, &key, PROJECT, &wish);
             // it goes at once, while the call is at work, or when the answer is there
             std::thread::sleep(Duration::from_millis(round * 2));
             drop(socket);
-            let answer = send(&world.url(), &alice, &key, PROJECT, &wish);
+            let answer = send(world.url(), &alice, &key, PROJECT, &wish);
             assert!(answer.ok, "{answer:?}");
             assert_eq!(projects(world, &alice) as u64, round);
         }

@@ -34,7 +34,7 @@ pub(crate) const PACKAGES: [Package; 17] = [
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// Commands of `metal-lab` that only look at a lab or end it: nothing is built for them.
-const QUICK: [&str; 6] = ["down", "status", "console", "logs", "power", "help"];
+const QUICK: [&str; 7] = ["down", "status", "console", "logs", "power", "ssh", "help"];
 
 /// Prepares as much as the command needs, and becomes `metal-lab`.
 pub(crate) fn run(args: &[String]) -> Result<()> {

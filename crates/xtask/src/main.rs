@@ -50,7 +50,7 @@ enum Command {
     },
     /// Install what the tests need and run all of them.
     Test {
-        /// Also build what is written in Go (coordination server of the VPN, official command line) and run what needs it.
+        /// Also build the coordination server of the VPN, which is written in Go and takes minutes, and run what needs it.
         #[arg(long)]
         go: bool,
     },

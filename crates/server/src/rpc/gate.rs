@@ -73,7 +73,7 @@ impl Gate {
         auth::authenticate(db, issuer, proofs, secret, about, jiff::Timestamp::now())
             .await
             .map(Some)
-            .map_err(|sentence| Error::reason(Reason::TokenInvalid, sentence).into())
+            .map_err(Into::into)
     }
 
     async fn count(

@@ -293,7 +293,7 @@ fn a_provider_that_is_down_costs_a_sentence() {
     for address in [closed, silent.local_addr().expect("an address")] {
         on_sqlite(
             move |config, _| {
-                config.discovery_url = format!("http://{address}/.well-known/openid-configuration")
+                config.discovery_url = format!("http://{address}/.well-known/openid-configuration");
             },
             |site| {
                 let begun = Instant::now();

@@ -180,7 +180,7 @@ pub(super) async fn leave(
                 .and_then(|meta| meta.labels.as_option())
                 .is_some_and(|labels| labels.labels.get(LABEL) == Some(&login));
             if of_login && store::token::delete(&mut tx, &owner, &token.uuid).await? {
-                ended.push(token.uuid.to_string());
+                ended.push(token.uuid.clone());
             }
         }
         revoked.push((owner, ended));
