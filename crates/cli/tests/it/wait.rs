@@ -157,7 +157,8 @@ fn a_list_is_shown_again_when_it_changes() {
     watching.until("shop");
     world.run("project update web --description market", "");
     watching.until("market");
-    kill(Pid::from_raw(i32::try_from(watching.child.id()).unwrap()), Signal::SIGINT).unwrap();
+    // not Ctrl-C: who runs the tests in the background of a shell has it ignored, and so do their children
+    kill(Pid::from_raw(i32::try_from(watching.child.id()).unwrap()), Signal::SIGTERM).unwrap();
     let (_, said) = watching.end();
     assert_eq!(said.matches("market").count(), 1, "nothing changed since:\n{said}");
 }

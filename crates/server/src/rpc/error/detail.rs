@@ -156,7 +156,7 @@ mod tests {
         );
         check(
             &retry_info(Duration::from_millis(300_500)),
-            b"\x0a\x08\x08\xac\x02\x10\x80\xca\xb5\xee\x01",
+            b"\x0a\x09\x08\xac\x02\x10\x80\xca\xb5\xee\x01",
         );
         check(&retry_info(Duration::ZERO), b"\x0a\x00");
         let field = Field {
