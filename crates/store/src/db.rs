@@ -1,10 +1,13 @@
 //! The two engines behind one set of verbs. No other file names a driver.
 
+mod readers;
+
 use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use readers::{Reader, Readers};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -17,7 +20,6 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::nudge::{Nudges, Watcher};
-use crate::readers::{Reader, Readers};
 
 /// Channel of PostgreSQL on which replicas nudge each other.
 const CHANNEL: &str = "metal";

@@ -4,7 +4,6 @@ mod db;
 mod member;
 mod migration;
 mod nudge;
-mod readers;
 mod table;
 
 pub mod audit;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::db::PATIENCE;
+use super::PATIENCE;
 
 /// A connection that was used less than this ago is taken to be alive.
 const FRESH: Duration = Duration::from_secs(1);
