@@ -349,13 +349,20 @@ fn a_tenant_has_a_network_of_its_own() {
 
         let agent = start(&world, &url);
         let since = fake.say(3, free(), &[(MACHINE, "swp1")]);
-        let (took, applied) = fake.heartbeat(since, |_| true).await;
-        eprintln!("deleted: heartbeat after {took:?}");
-        assert_eq!(applied.error, None);
-        assert_eq!((&*place(&world, "swp1"), &*place(&world, "swp2")), ("boot", "boot"));
-        let names = world.within("leaf", async || std::fs::read_dir("/run/netns").unwrap().count());
-        assert_eq!(names, 0, "VRFs are left");
-        assert!(!world.vtysh("leaf", "show running-config").contains("vrf"));
+        // the first ones may still be about the saved state, which daemons that have just started take in a second round
+        let (took, _) = fake.heartbeat(since, |h| h.error.is_none()).await;
+        eprintln!("deleted: heartbeat without error after {took:?}");
+        within(20, "way back into the boot network", || {
+            (place(&world, "swp1") == "boot" && place(&world, "swp2") == "boot").then_some(())
+        })
+        .await;
+        within(20, "end of the last VRF", || {
+            let names =
+                world.within("leaf", async || std::fs::read_dir("/run/netns").unwrap().count());
+            let configured = world.vtysh("leaf", "show running-config").contains("vrf");
+            (names == 0 && !configured).then_some(())
+        })
+        .await;
         agent.stop().await;
     });
 }
