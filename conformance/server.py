@@ -53,11 +53,7 @@ def _server(database):
         if server.poll() is not None:
             raise SystemExit("the server ended by itself:\n" + "".join(log[-20:]))
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        _end(server)
 
 
 @contextlib.contextmanager
@@ -83,8 +79,12 @@ def _postgres(folder):
             time.sleep(0.05)
         yield url
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        _end(server)
+
+
+def _end(process):
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -2,6 +2,7 @@
 //! as long as in JSON, and what no table shows is stepped over instead of read.
 
 use base64::Engine as _;
+use buffa::encoding::{decode_varint, encode_varint};
 use serde_json::{Map, Value, json};
 
 use crate::contract::{Field, Kind, Message};
@@ -84,16 +85,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *rest.first()?;
-        *rest = &rest[1..];
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
+    decode_varint(rest).ok()
 }
 
 fn is_number(kind: Kind) -> bool {
@@ -225,23 +217,15 @@ fn push(bytes: &mut Vec<u8>, number: u32, field: &'static Field, value: &Value) 
         },
         Kind::Bytes | Kind::Float | Kind::Timestamp | Kind::Duration => return None,
     };
-    push_varint(bytes, u64::from(number) << 3);
-    push_varint(bytes, varint);
+    encode_varint(u64::from(number) << 3, bytes);
+    encode_varint(varint, bytes);
     Some(())
 }
 
 fn push_bytes(bytes: &mut Vec<u8>, number: u32, content: &[u8]) {
-    push_varint(bytes, u64::from(number) << 3 | 2);
-    push_varint(bytes, content.len() as u64);
+    encode_varint(u64::from(number) << 3 | 2, bytes);
+    encode_varint(content.len() as u64, bytes);
     bytes.extend_from_slice(content);
-}
-
-fn push_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 #[cfg(test)]

@@ -231,8 +231,7 @@ async fn one_refused_call(database: &str, retention: Duration) {
     let running = server::start(config).await.expect("server");
     let url = format!("http://{}/metalstack.admin.v2.ImageService/Usage", running.address);
     let called = tokio::task::spawn_blocking(move || {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent = world::agent();
         let answer = agent.post(url).header("content-type", "application/json").send("{}");
         answer.expect("an answer").status().as_u16()
     });
@@ -321,8 +320,7 @@ fn agents_are_not_limited() {
 async fn passed(url: &str, token: &str, calls: u32) -> u32 {
     let (url, token) = (format!("{url}/metalstack.api.v2.UserService/Get"), token.to_owned());
     let called = tokio::task::spawn_blocking(move || {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent = world::agent();
         let call = || {
             let request = agent.post(&url).header("content-type", "application/json");
             let answer = request.header("authorization", format!("Bearer {token}")).send("{}");
@@ -413,8 +411,7 @@ fn defect_36_an_entry_is_found_by_its_id_however_old_it_is() {
 
 /// Calls a public method as if through a proxy, and says whether it passed.
 fn passed_from(world: &World, address: &str) -> bool {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = world::agent();
     let call = agent
         .post(format!("{}/metalstack.api.v2.VersionService/Get", world.url()))
         .header("content-type", "application/json")

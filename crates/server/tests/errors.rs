@@ -23,8 +23,7 @@ const TENANT: &str = "api.v2.TenantService/Get";
 
 /// What was answered instead of a response: the whole JSON, and the header `retry-after`.
 fn refused(world: &World, token: &str, method: &str, request: &Value) -> (Value, String) {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let agent = world::agent();
     let mut post = agent
         .post(format!("{}/metalstack.{method}", world.url()))
         .header("content-type", "application/json");

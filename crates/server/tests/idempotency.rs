@@ -39,12 +39,7 @@ impl Answer {
 }
 
 fn send(url: &str, token: &str, key: &str, method: &str, request: &Value) -> Answer {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(30)))
-        .build()
-        .into();
-    let mut response = agent
+    let mut response = world::agent()
         .post(format!("{url}/metalstack.{method}"))
         .header("content-type", "application/json")
         .header("authorization", format!("Bearer {token}"))

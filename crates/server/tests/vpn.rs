@@ -95,7 +95,7 @@ impl Headscale {
             child,
             url: format!("http://127.0.0.1:{}", ports[0]),
             key: String::new(),
-            agent: ureq::Agent::config_builder().http_status_as_error(false).build().into(),
+            agent: world::agent(),
             _folder: folder,
         };
         let end = Instant::now() + Duration::from_secs(30);

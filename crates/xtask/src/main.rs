@@ -8,9 +8,7 @@ mod packages;
 mod shell;
 mod test;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Project automation; `cargo xtask help COMMAND` tells more.
@@ -23,12 +21,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write the FileDescriptorSet of all packages.
-    Descriptors {
-        /// File to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
     /// Start the virtual data center, look at it, run stories in it; `cargo xtask lab help` tells more.
     Lab {
         /// `up`, `down`, `status`, `console`, `logs`, `--scenario NAME`…
@@ -101,8 +93,6 @@ enum Bench {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Descriptors { out } => std::fs::write(&out, proto::DESCRIPTOR_SET)
-            .with_context(|| format!("cannot write {}", out.display())),
         Command::Lab { args } => lab::run(&args),
         Command::Bench { what: Bench::Provision { rounds } } => {
             lab::run(&["bench".to_owned(), "--rounds".to_owned(), rounds.to_string()])

@@ -110,7 +110,10 @@ fn login_provider(root: &Path) -> Result<()> {
 /// Our descriptor set holds the whole released contract.
 fn contract(root: &Path, python: &Path) -> Result<()> {
     let set = root.join("target/contract.binpb");
-    std::fs::write(&set, proto::DESCRIPTOR_SET)?;
+    let printed = Command::new(root.join("target/debug/contract"))
+        .output()
+        .context("the contract was not built")?;
+    std::fs::write(&set, printed.stdout)?;
     let script = root.join("../shared/conformance/contract_diff.py");
     if !script.exists() {
         bail!(

@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("server", &["daemon", "model", "proto", "store"]),
     ("store", &["model"]),
     ("switch", &["client", "daemon", "lldp", "netconf", "proto"]),
-    ("xtask", &["proto"]),
+    ("xtask", &[]),
 ];
 
 fn crates() -> PathBuf {

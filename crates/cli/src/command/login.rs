@@ -118,7 +118,7 @@ async fn browser(session: &Session, matches: &ArgMatches) -> Result<String> {
     callback.wait(alone).await
 }
 
-/// A client with another token than that of the session.
+/// A client with another token than that of the context.
 fn client_of(session: &Session, token: String) -> Result<client::Client> {
     session.client_with(client::TokenSource::Static(token))
 }

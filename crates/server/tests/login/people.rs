@@ -62,7 +62,7 @@ fn defect_8_logout_revokes_what_the_login_led_to_and_nothing_else() {
         let (_, made) = site.call(&token, "api.v2.TokenService/Create", program);
         let seen = browser.get(&format!("{}/auth/logout/openid-connect", site.url));
         assert_eq!(seen.status, 303, "{seen:?}");
-        let end = seen.location.expect("the provider's end of the session");
+        let end = seen.location.expect("where the provider logs people out");
         assert!(end.starts_with(&format!("{}/session/end", site.provider.issuer)), "{end}");
         for gone in [&token, &refreshed] {
             let (status, answer) = site.call(gone, "api.v2.UserService/Get", json!({}));

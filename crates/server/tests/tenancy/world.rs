@@ -89,6 +89,15 @@ fn postgres_database() -> (String, Ground) {
     (url, Ground::Server { _server: shared })
 }
 
+/// Who calls: a refusal is an answer like any other, and no answer is the end of the test.
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(30)))
+        .build()
+        .into()
+}
+
 /// What a call was answered with: the response, or a code and a sentence.
 pub(crate) type Answer = Result<Value, (String, String)>;
 
@@ -122,11 +131,7 @@ impl World {
             .map(|_| runtime.block_on(server::start(config.clone())).expect("server"))
             .collect();
         let db = runtime.block_on(Db::open(url)).expect("database");
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build()
-            .into();
+        let agent = agent();
         let bases = running.iter().map(|running| format!("http://{}", running.address)).collect();
         Self { runtime, db, bases, turn: AtomicUsize::new(0), agent, running, _ground: ground }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use buffa::encoding::encode_varint;
 use connectrpc::{ConnectError, ErrorDetail};
 use protovalidate_buffa::ValidationError;
 use serde_json::json;
@@ -116,7 +117,7 @@ fn text(out: &mut Vec<u8>, field: u8, content: &str) {
 /// Something with a length: wire type 2.
 fn embed(out: &mut Vec<u8>, field: u8, content: &[u8]) {
     out.push(field << 3 | 2);
-    varint(out, content.len() as u64);
+    encode_varint(content.len() as u64, out);
     out.extend_from_slice(content);
 }
 
@@ -124,16 +125,8 @@ fn embed(out: &mut Vec<u8>, field: u8, content: &[u8]) {
 fn number(out: &mut Vec<u8>, field: u8, value: u64) {
     if value != 0 {
         out.push(field << 3);
-        varint(out, value);
+        encode_varint(value, out);
     }
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]
