@@ -36,7 +36,7 @@ pub(crate) fn command(branches: &Branches<'_>) -> Command {
         .about("Bare metal by command: machines, networks, addresses, images and their partitions")
         .after_help(
             "Exit codes: 0 done, 1 failed, 2 wrong input, 3 not found, 4 conflict, 5 not allowed, 6 server away, \
-             7 time is over, 8 differences found, 9 nothing left.",
+             7 time is over, 8 differences found, 9 nothing left, 130 Ctrl-C.",
         )
         .disable_help_subcommand(true)
         .subcommand_required(true)

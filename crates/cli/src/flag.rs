@@ -1,7 +1,6 @@
 //! The fields of a request as flags.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use base64::Engine as _;
 use clap::builder::PossibleValue;
@@ -336,7 +335,7 @@ pub(crate) fn one(field: &'static Field, text: &str, now: Timestamp) -> Parsed {
             text.parse::<f64>().map(Value::from).map_err(|_| format!("'{text}' is no number"))
         }
         Kind::Timestamp => timestamp(field, text, now),
-        Kind::Duration => match duration(text) {
+        Kind::Duration => match crate::duration::parse(text) {
             Some(length) => Ok(json!(format!("{}s", length.as_secs_f64()))),
             None => Err(format!("'{text}' is no duration; write it like 90s, 8h or 7d")),
         },
@@ -367,33 +366,6 @@ fn long(text: &str) -> Option<Value> {
     number.checked_mul(i128::from(factor)).map(|number| json!(number.to_string()))
 }
 
-/// `90s`, `8h`, `7d` and sums of them.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = match rest[..letters].trim() {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3_600.0,
-            "d" => 86_400.0,
-            "w" => 604_800.0,
-            _ => return None,
-        };
-        rest = &rest[letters..];
-        total = total.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
-    }
-    Some(total)
-}
-
 /// A moment, or a duration from now: back, or ahead for what expires.
 fn timestamp(field: &Field, text: &str, now: Timestamp) -> Parsed {
     if let Ok(moment) = text.parse::<Timestamp>() {
@@ -405,8 +377,8 @@ fn timestamp(field: &Field, text: &str, now: Timestamp) -> Parsed {
     }
     let hint =
         || format!("'{text}' is no time; write it like 2026-01-31, 2026-01-31T12:00:00Z or 8h");
-    let span =
-        jiff::SignedDuration::try_from(duration(text).ok_or_else(hint)?).map_err(|_| hint())?;
+    let length = crate::duration::parse(text).ok_or_else(hint)?;
+    let span = jiff::SignedDuration::try_from(length).map_err(|_| hint())?;
     let moment = if field.name.starts_with("expire") {
         now.checked_add(span)
     } else {

@@ -12,6 +12,7 @@ mod context;
 mod contract;
 mod difference;
 mod document;
+mod duration;
 mod error;
 mod flag;
 mod manifest;

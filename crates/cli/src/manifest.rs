@@ -202,7 +202,7 @@ fn check_value(node: &Node, key: &str, field: &'static Field, problems: &mut Vec
         Kind::Timestamp => {
             value.as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok())
         }
-        Kind::Duration => value.as_str().is_some_and(|text| crate::flag::duration(text).is_some()),
+        Kind::Duration => value.as_str().is_some_and(|text| crate::duration::parse(text).is_some()),
         Kind::Enum(_) => {
             let choice = field.choice().expect("an enum");
             if value.as_str().is_some_and(|text| choice.value(text).is_some()) || value.is_i64() {
@@ -331,7 +331,7 @@ fn one_enum(value: Value, field: &'static Field) -> Value {
         _ if field.kind == Kind::Long && value.is_number() => json!(value.to_string()),
         _ if field.kind == Kind::Duration => value
             .as_str()
-            .and_then(crate::flag::duration)
+            .and_then(crate::duration::parse)
             .map_or(value.clone(), |length| json!(format!("{}s", length.as_secs_f64()))),
         _ => value,
     }

@@ -1,5 +1,7 @@
 //! Paths into JSON: `allocation.networks[*].ips[0]`, as columns, filters and `-o jsonpath` use them.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -85,6 +87,9 @@ impl Path {
                 rest = &rest[end..];
             }
         }
+        if steps.last() == Some(&Step::Below) {
+            return Err(bad("what is looked for at any depth is missing after .."));
+        }
         Ok(Self(steps))
     }
 
@@ -93,6 +98,11 @@ impl Path {
         let mut found = vec![value];
         for step in &self.0 {
             found = found.into_iter().flat_map(|value| step.take(value)).collect();
+            if *step == Step::Below {
+                // `....` would else find everything as often as there are ways to it
+                let mut seen = HashSet::new();
+                found.retain(|value| seen.insert(std::ptr::from_ref::<Value>(value)));
+            }
         }
         found
     }

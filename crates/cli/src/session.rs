@@ -73,7 +73,7 @@ impl Session {
                 .map_or(TokenSource::None, TokenSource::Static)
         };
         let timeout = match typed("timeout") {
-            Some(text) => crate::flag::duration(&text).ok_or_else(|| {
+            Some(text) => crate::duration::parse(&text).ok_or_else(|| {
                 Error::usage(format!("--timeout: '{text}' is no duration; write it like 90s"))
             })?,
             None => context.as_ref().and_then(|c| c.timeout).unwrap_or(Duration::from_secs(30)),

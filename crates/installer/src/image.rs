@@ -5,6 +5,7 @@
 
 mod digest;
 mod download;
+mod sums;
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -166,8 +167,8 @@ fn run(
     };
     // until the answer is there it may be either; both are cheap compared with unpacking
     let mut sums = match &image.digest {
-        Some(digest) => digest::Sums::only(digest),
-        None => digest::Sums::both(),
+        Some(digest) => sums::Sums::only(digest),
+        None => sums::Sums::both(),
     };
     let mut open = true;
     let result = download::whole(&image.url, PIECE, |piece| {

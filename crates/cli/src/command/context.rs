@@ -177,7 +177,7 @@ fn fill(context: &mut Context, matches: &ArgMatches) -> Result<()> {
     context.project = typed("default-project").or(context.project.take());
     context.provider = typed("provider").or(context.provider.take());
     if let Some(text) = typed("timeout") {
-        context.timeout = Some(crate::flag::duration(&text).ok_or_else(|| {
+        context.timeout = Some(crate::duration::parse(&text).ok_or_else(|| {
             Error::usage(format!("--timeout: '{text}' is no duration; write it like 90s"))
         })?);
     }

@@ -170,7 +170,7 @@ pub(crate) fn prune_command(_: &str) -> Command {
 
 pub(crate) async fn prune(session: &Session, matches: &ArgMatches) -> Result<()> {
     let age = matches.get_one::<String>("max-age").map_or("12h", String::as_str);
-    let length = crate::flag::duration(age).ok_or_else(|| {
+    let length = crate::duration::parse(age).ok_or_else(|| {
         crate::error::Error::usage(format!(
             "--max-age: '{age}' is no duration; write it like 12h or 7d"
         ))

@@ -108,7 +108,7 @@ struct Following<'a> {
 
 impl Following<'_> {
     async fn until(&mut self, goal: Option<&'static str>, timeout: &str) -> Result<Value> {
-        let length = crate::flag::duration(timeout).ok_or_else(|| {
+        let length = crate::duration::parse(timeout).ok_or_else(|| {
             Error::usage(format!("--wait-timeout: '{timeout}' is no duration; write it like 20m"))
         })?;
         // From here on a Ctrl-C is kept until somebody looks, also during a call.
