@@ -48,7 +48,7 @@ fn file(path: &str, text: String) -> File {
 }
 
 /// Every address is a host route of the loopback, so that it does not depend on any one link.
-fn loopback(addresses: &[IpAddr]) -> String {
+pub(crate) fn loopback(addresses: &[IpAddr]) -> String {
     let mut text = "[Match]\nName=lo\n\n[Address]\nAddress=127.0.0.1/8\n".to_owned();
     for address in addresses {
         let _ = write!(text, "\n[Address]\nAddress={}\n", IpNet::from(*address));
@@ -57,7 +57,7 @@ fn loopback(addresses: &[IpAddr]) -> String {
 }
 
 /// Bound to the burnt-in address: names of the kernel depend on the order of probing.
-fn link(index: usize, mac: &str, mtu: u32) -> String {
+pub(crate) fn link(index: usize, mac: &str, mtu: u32) -> String {
     format!(
         "[Match]\nPermanentMACAddress={mac}\n\n[Link]\nName=lan{index}\nNamePolicy=\nMTUBytes={mtu}\n"
     )
@@ -65,7 +65,7 @@ fn link(index: usize, mac: &str, mtu: u32) -> String {
 
 /// No address but the IPv6 link-local one, which BGP uses to find its neighbour. FRR answers and sends
 /// router advertisements itself.
-fn network(index: usize) -> String {
+pub(crate) fn network(index: usize) -> String {
     format!("[Match]\nName=lan{index}\n\n[Network]\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n")
 }
 
