@@ -1,4 +1,4 @@
-//! Login of people at a real OpenID provider, on SQLite and on PostgreSQL.
+//! Login of people at a real OpenID provider, on SQLite, on PostgreSQL, and with TLS on two replicas.
 
 #[path = "../../store/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "shared by test programs of which none needs all of it")]
@@ -6,6 +6,8 @@ mod postgres;
 
 #[path = "login/browser.rs"]
 mod browser;
+#[path = "login/certificate.rs"]
+mod certificate;
 #[path = "login/people.rs"]
 mod people;
 #[path = "login/provider.rs"]

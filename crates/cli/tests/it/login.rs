@@ -3,6 +3,9 @@
 #[path = "../../../server/tests/login/browser.rs"]
 #[allow(dead_code, reason = "shared with the server's tests, which need more")]
 mod browser;
+#[path = "../../../server/tests/login/certificate.rs"]
+#[allow(dead_code, reason = "shared with the server's tests, which need more")]
+mod certificate;
 #[path = "../../../server/tests/login/provider.rs"]
 #[allow(dead_code, reason = "shared with the server's tests, which need more")]
 mod provider;

@@ -11,8 +11,15 @@ impl VersionService for Handler {
         _: RequestContext,
         _: ServiceRequest<'_, VersionServiceGetRequest>,
     ) -> ServiceResult<VersionServiceGetResponse> {
-        let version =
-            Version { version: env!("CARGO_PKG_VERSION").to_owned(), ..Default::default() };
+        // whoever builds a release says which (README.md); nothing is guessed
+        let told = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let version = Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: told(option_env!("METAL_REVISION")),
+            git_sha1: told(option_env!("METAL_GIT_SHA1")),
+            build_date: told(option_env!("METAL_BUILD_DATE")),
+            ..Default::default()
+        };
         Response::ok(VersionServiceGetResponse { version: version.into(), ..Default::default() })
     }
 }

@@ -1,7 +1,8 @@
 //! A browser without a window: cookies, redirections, and the forms of the provider.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+
+use super::certificate;
 
 /// Remembers the cookies of each server.
 pub(crate) struct Browser {
@@ -20,14 +21,7 @@ pub(crate) struct Seen {
 
 impl Browser {
     pub(crate) fn new() -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build()
-            .into();
-        Self { agent, jar: BTreeMap::new() }
+        Self { agent: certificate::agent(), jar: BTreeMap::new() }
     }
 
     /// Loads a page, without going where it sends to.

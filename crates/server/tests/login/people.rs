@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::browser::{Browser, parameter};
-use crate::site::{Site, TARGET, on_both, on_sqlite};
+use crate::site::{Site, TARGET, on_all, on_sqlite};
 
 #[test]
 fn a_person_logs_in_and_is_a_tenant() {
-    on_both(|site| {
+    on_all(|site| {
         site.provider
             .person("ann@a.example", &json!({"picture": "https://pictures.example/ann.png"}));
         let mut browser = Browser::new();
@@ -36,7 +36,7 @@ fn a_person_logs_in_and_is_a_tenant() {
 /// Defect 29 of the original.
 #[test]
 fn defect_29_a_changed_avatar_does_not_break_the_login() {
-    on_both(|site| {
+    on_all(|site| {
         let name = "bob@a.example";
         let mut browser = Browser::new();
         for picture in ["https://p.example/1.png", "https://p.example/2.png", "no address at all"] {
@@ -52,7 +52,7 @@ fn defect_29_a_changed_avatar_does_not_break_the_login() {
 /// Defect 8 of the original, as far as logout goes.
 #[test]
 fn defect_8_logout_revokes_what_the_login_led_to_and_nothing_else() {
-    on_both(|site| {
+    on_all(|site| {
         let (mut browser, mut other) = (Browser::new(), Browser::new());
         let token = site.log_in(&mut browser, "cy@a.example");
         let elsewhere = site.log_in(&mut other, "cy@a.example");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::browser::{Browser, Seen, parameter};
 use crate::provider::Client;
-use crate::site::{Site, TARGET, on_both, on_sqlite};
+use crate::site::{Site, TARGET, on_all, on_sqlite};
 
 /// A server with canned answers in front of the provider, which counts who comes.
 struct Middle {
@@ -92,7 +92,7 @@ fn a_foreign_target_is_refused_before_anything_else_is_done() {
 
 #[test]
 fn a_state_is_used_once_and_by_the_browser_that_began() {
-    on_both(|site| {
+    on_all(|site| {
         let issuer = site.provider.issuer.as_str();
         let mut browser = Browser::new();
         let back = browser.until(&site.start_url(TARGET), "gil@a.example", issuer);
@@ -112,7 +112,7 @@ fn a_state_is_used_once_and_by_the_browser_that_began() {
 
 #[test]
 fn a_code_is_used_once_and_only_with_its_verifier() {
-    on_both(|site| {
+    on_all(|site| {
         let issuer = site.provider.issuer.as_str();
         let mut browser = Browser::new();
         let first = browser.until(&site.start_url(TARGET), "hal@a.example", issuer);
@@ -137,7 +137,7 @@ fn a_code_is_used_once_and_only_with_its_verifier() {
 
 #[test]
 fn a_login_that_took_too_long_is_refused() {
-    on_both(|site| {
+    on_all(|site| {
         let mut browser = Browser::new();
         let now_us = Timestamp::now().as_microsecond();
         let cookie = "c".repeat(43);
@@ -183,7 +183,7 @@ fn who_aborts_is_told_so() {
 
 #[test]
 fn an_address_of_mail_that_is_not_verified_is_nobody() {
-    on_both(|site| {
+    on_all(|site| {
         site.provider.person("ida@a.example", &json!({"email_verified": false}));
         let mut browser = Browser::new();
         let between = [site.url.as_str(), &site.provider.issuer];
