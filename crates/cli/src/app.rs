@@ -70,13 +70,16 @@ pub(crate) fn command(branches: &Branches<'_>) -> Command {
     root
 }
 
-/// A firewall is a machine that is allocated as one: `firewall create` is `machine create --allocation-type firewall`.
+/// A firewall is a machine that is allocated as one: `firewall create` is `machine create --allocation-type firewall`. Only its
+/// rules are its own.
 pub(crate) fn spelled_out(words: &[String]) -> Vec<String> {
     let mut words = words.to_vec();
     let firewall = |word: &String| matches!(word.as_str(), "firewall" | "firewalls" | "fw");
     let Some(at) = words.iter().position(firewall) else { return words };
     // Only as a noun: behind a flag it is a value.
-    let is_noun = at > 0 && words[1..at].iter().all(|word| word == "admin");
+    let is_noun = at > 0
+        && words[1..at].iter().all(|word| word == "admin")
+        && words.get(at + 1).is_none_or(|word| word != "rules");
     let type_flag = match words.get(at + 1).map(String::as_str) {
         Some("create" | "allocate") => Some("--allocation-type=firewall"),
         Some("list" | "ls") => Some("--allocation-allocation-type=firewall"),
@@ -136,6 +139,7 @@ fn branch(noun: &'static Noun, group: Group, branches: &Branches<'_>) -> Option<
             .about(match first {
                 "bmc" => "The baseboard management controller",
                 "member" => "Who belongs to it",
+                "rules" => "What it lets pass",
                 "invite" => "Invitations by link",
                 _ => "More verbs",
             })

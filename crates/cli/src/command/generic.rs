@@ -183,6 +183,7 @@ pub(crate) async fn run(session: &Session, verb: &Verb, matches: &ArgMatches) ->
         .collect();
     let file = matches.try_get_one::<String>("file").ok().flatten();
     let starts = match file {
+        Some(file) if verb.noun.name == "firewall" => vec![json!({ "rules": rules(file)? })],
         Some(file) => manifest::requests(verb, file)?,
         None => vec![json!({})],
     };
@@ -231,6 +232,11 @@ pub(crate) async fn run(session: &Session, verb: &Verb, matches: &ArgMatches) ->
             answers.push(answer);
         }
     }
+    if verb.noun.name == "machine" && verb.method.name == "Get" {
+        for machine in answers.iter().filter_map(|answer| answer.get("machine")) {
+            super::wait::outlook(session, machine).await;
+        }
+    }
     match text(session, verb, answers, matches)? {
         Some(text) => out(&text),
         None => {
@@ -238,6 +244,14 @@ pub(crate) async fn run(session: &Session, verb: &Verb, matches: &ArgMatches) ->
             Ok(())
         }
     }
+}
+
+/// Rules from a file that holds nothing else, or a firewall as `rules describe -o yaml` shows it.
+fn rules(file: &str) -> Result<Value> {
+    manifest::part(file, "metalstack.api.v2.FirewallRules").or_else(|error| {
+        let firewall = manifest::part(file, "metal.v1.Firewall");
+        firewall.ok().and_then(|firewall| firewall.get("rules").cloned()).ok_or(error)
+    })
 }
 
 /// Shows an answer whenever it differs from the one before: on a terminal in its place, else below it.
@@ -395,6 +409,11 @@ fn examples(verb: &Verb) -> String {
         ("token", "Create") => lines.push(format!(
             "metalctl {words} --description ci --expires 8h --project-roles PROJECT=editor -o jsonpath={{.secret}}"
         )),
+        ("firewall", "Update") => {
+            lines.push(format!("metalctl {words} UUID -f rules.yaml"));
+            lines.push(format!("metalctl {words} UUID --rules-egress protocol=tcp,ports=443,to=0.0.0.0/0"));
+        }
+        ("firewall", "Status") => lines.push(format!("metalctl {words} UUID --watch")),
         (_, "List") => {
             lines.push(format!("metalctl {words} -o wide --sort-by id"));
             lines.push(format!("metalctl {words} -o jsonpath='{{.items[*].{}}}'", verb.noun.id));

@@ -161,8 +161,8 @@ pub(crate) fn events_command(_: &str) -> Command {
 
 pub(crate) async fn events(session: &Session, matches: &ArgMatches) -> Result<()> {
     let (uuid, project) = machine_of(session, matches).await?;
-    let answer = either(session, "Get", &uuid, project.as_deref(), json!({})).await?;
-    let events = super::wait::events(&answer["machine"]);
+    let found = either(session, "Get", &uuid, project.as_deref(), json!({})).await?;
+    let events = super::wait::events(&found["machine"]);
     let mut before = None;
     let rows = events
         .iter()
@@ -181,16 +181,7 @@ pub(crate) async fn events(session: &Session, matches: &ArgMatches) -> Result<()
         noun: "",
     };
     session.show(answer, "table", &Shape::default())?;
-    // An operator's machine is not of the default project.
-    let mut timeline = super::wait::timeline(session, &uuid, project.as_deref()).await;
-    if timeline.is_err() && project.is_some() {
-        timeline = super::wait::timeline(session, &uuid, None).await;
-    }
-    if let Ok(timeline) = timeline
-        && let Some(waiting) = timeline.pointer("/progress/waitingFor").and_then(Value::as_str)
-    {
-        note(&format!("now: {waiting}"));
-    }
+    super::wait::outlook(session, &found["machine"]).await;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::column;
 use crate::contract;
 use crate::error::{Error, Kind, Result};
 use crate::output::{Answer, Content, Shape};
-use crate::session::Session;
+use crate::session::{Session, note};
 use crate::verb::Group;
 
 /// Often enough for people, seldom enough for the server's limit of calls per minute.
@@ -241,6 +241,21 @@ pub(crate) async fn timeline(
             let request = json!({ "uuid": uuid });
             session.call_path("/metal.v1.TimelineService/AdminGet", &request).await
         }
+    }
+}
+
+/// Says what a machine waits for; only for information: a server that does not know is no error.
+pub(crate) async fn outlook(session: &Session, machine: &Value) {
+    let uuid = machine.get("uuid").and_then(Value::as_str).unwrap_or_default();
+    let project = machine.pointer("/allocation/project").and_then(Value::as_str);
+    let mut told = timeline(session, uuid, project).await;
+    if told.is_err() && project.is_some() {
+        // an operator need not be in the project
+        told = timeline(session, uuid, None).await;
+    }
+    let told = told.unwrap_or_default();
+    if let Some(waiting) = told.pointer("/progress/waitingFor").and_then(Value::as_str) {
+        note(&format!("now: {waiting}"));
     }
 }
 
