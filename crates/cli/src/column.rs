@@ -350,6 +350,15 @@ pub(crate) const INVITE: &[Column] = &[
     form(col("EXPIRES IN", "expiresAt"), Form::Until),
 ];
 
+pub(crate) const FIREWALL: &[Column] = &[
+    col("ID", "uuid"),
+    col("NAME", "name"),
+    col("PROJECT", "project"),
+    col("GENERATION", "generation"),
+    col("EGRESS", "rules.egress"),
+    col("INGRESS", "rules.ingress"),
+];
+
 pub(crate) const PHASE: &[Column] = &[
     col("PHASE", "name"),
     col("STARTED", "startedAt"),

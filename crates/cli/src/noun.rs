@@ -32,6 +32,7 @@ macro_rules! nouns {
 
 nouns! {
     "machine" ["machines", "ms"], "MachineService", "metalstack.api.v2.Machine", "uuid", column::MACHINE, "Servers: allocate, look, release";
+    "firewall" ["firewalls", "fw"], "FirewallService", "metal.v1.Firewall", "uuid", column::FIREWALL, "Firewalls: their rules; all else as for machines";
     "network" ["networks", "nw"], "NetworkService", "metalstack.api.v2.Network", "id", column::NETWORK, "Networks of projects and of the provider";
     "ip" ["ips"], "IPService", "metalstack.api.v2.IP", "ip", column::IP, "IP addresses";
     "project" ["projects"], "ProjectService", "metalstack.api.v2.Project", "uuid", column::PROJECT, "Projects, their members and invites";

@@ -51,6 +51,13 @@ const WORDS: &[(&str, &[&str])] = &[
     ("BMCCommandDone", &["bmc-command-done"]),
 ];
 
+/// The same of a service whose verbs are about a part of its noun.
+const RULES: &[(&str, &[&str])] = &[
+    ("Get", &["rules", "describe"]),
+    ("Update", &["rules", "update"]),
+    ("Status", &["rules", "status"]),
+];
+
 /// Verbs as their methods stand in the contract.
 pub(crate) static VERBS: LazyLock<Vec<Verb>> = LazyLock::new(|| {
     METHODS.iter().filter(|method| !method.streaming).filter_map(Verb::of).collect()
@@ -62,10 +69,12 @@ impl Verb {
         let group = match (method.package(), noun.name) {
             ("api", _) => Group::User,
             ("ext", "timeline") if method.name == "Get" => Group::User,
+            ("ext", "firewall") if !matches!(method.name, "Report" | "Token") => Group::User,
             ("admin", _) | ("ext", "timeline") => Group::Admin,
             _ => Group::Infra,
         };
-        let known = WORDS.iter().find(|(name, _)| *name == method.name).map(|(_, words)| *words);
+        let table = if noun.name == "firewall" { RULES } else { WORDS };
+        let known = table.iter().find(|(name, _)| *name == method.name).map(|(_, words)| *words);
         // Few and made once, at the first look at the table.
         let words =
             known.unwrap_or_else(|| Box::leak(Box::new([&*Box::leak(kebab(method.name).into())])));
@@ -183,6 +192,7 @@ mod tests {
         assert_eq!(
             missing,
             [
+                "/metal.v1.FirewallService/Watch",
                 "/metal.v1.SwitchWatchService/Watch",
                 "/metalstack.infra.v2.BMCService/WaitForBMCCommand",
                 "/metalstack.infra.v2.BootService/Wait",

@@ -105,4 +105,6 @@ services! {
     identity: ext::IdentityServiceClient;
     /// `metal.v1.SwitchWatchService`
     switch_watch: ext::SwitchWatchServiceClient;
+    /// `metal.v1.FirewallService`
+    firewall: ext::FirewallServiceClient;
 }

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 pub struct Rule<'a> {
     /// Which one, for the error.
     pub name: &'a str,
+    /// Whether it says which protocol.
+    pub has_protocol: bool,
     /// Ports.
     pub ports: &'a [u32],
     /// All prefixes of the rule, sources and destinations.
@@ -18,11 +20,30 @@ pub struct Rule<'a> {
 /// Comments go into the configuration of the firewall, so they are kept short and harmless.
 const COMMENT_LENGTH: usize = 100;
 
+/// More rules of one direction than this belong into prefixes and ports of fewer.
+pub const MAX_RULES: usize = 500;
+
+/// Checks the number of rules of a direction.
+///
+/// # Errors
+/// A sentence that names the direction.
+pub fn check_count(direction: &str, count: usize) -> Result<(), String> {
+    if count <= MAX_RULES {
+        return Ok(());
+    }
+    Err(format!(
+        "{direction}: {count} rules are more than {MAX_RULES}; put ports and prefixes together"
+    ))
+}
+
 /// Checks a rule.
 ///
 /// # Errors
 /// A sentence that names the rule.
 pub fn check(rule: &Rule<'_>) -> Result<(), String> {
+    if !rule.has_protocol {
+        return Err(format!("{}: its protocol must be tcp or udp", rule.name));
+    }
     if let Some(port) = rule.ports.iter().find(|port| **port > u32::from(u16::MAX)) {
         return Err(format!("{}: port {port} is greater than 65535", rule.name));
     }
@@ -56,7 +77,7 @@ mod tests {
     #[track_caller]
     fn check_rule(ports: &[u32], cidrs: &[&str], comment: &str, expect: &str) {
         let cidrs: Vec<String> = cidrs.iter().map(|c| (*c).to_owned()).collect();
-        let rule = Rule { name: "egress rule 1", ports, cidrs: &cidrs, comment };
+        let rule = Rule { name: "egress rule 1", has_protocol: true, ports, cidrs: &cidrs, comment };
         assert_eq!(check(&rule).err().unwrap_or_default(), expect);
     }
 
@@ -77,5 +98,13 @@ mod tests {
             "drop;all",
             "egress rule 1: a comment has at most 100 letters, blanks, '_' and '-'",
         );
+        let rule = Rule { name: "r", has_protocol: false, ports: &[], cidrs: &[], comment: "" };
+        assert_eq!(check(&rule), Err("r: its protocol must be tcp or udp".to_owned()));
+    }
+
+    #[test]
+    fn there_are_not_too_many() {
+        assert_eq!(check_count("egress", 500), Ok(()));
+        assert!(check_count("egress", 501).unwrap_err().starts_with("egress: 501 rules"));
     }
 }

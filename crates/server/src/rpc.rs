@@ -9,6 +9,7 @@ mod entity;
 mod error;
 mod event;
 mod filesystem;
+mod firewall;
 mod gate;
 mod health;
 mod identity;
@@ -96,6 +97,7 @@ pub fn service(app: &Arc<App>) -> anyhow::Result<ConnectRpcService> {
         component::register,
         event::register,
         filesystem::register,
+        firewall::register,
         health::register,
         identity::register,
         image::register,

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod component;
 pub mod event;
 pub mod filesystem_layout;
+pub mod firewall;
 pub mod idempotency;
 pub mod image;
 pub mod invite;

@@ -32,6 +32,7 @@ const STEPS: &[&[&[&str]]] = &[
     ],
     &[crate::login::SCHEMA],
     &[crate::idempotency::SCHEMA, crate::vpn::SCHEMA],
+    &[crate::firewall::SCHEMA],
 ];
 
 /// Any number that nothing else locks.

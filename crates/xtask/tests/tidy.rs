@@ -9,6 +9,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["client", "proto"]),
     ("client", &["proto"]),
     ("daemon", &[]),
+    ("firewall", &["client", "daemon", "netconf", "proto"]),
     ("installer", &["client", "lldp", "netconf", "proto"]),
     ("lab", &["client", "daemon", "proto"]),
     ("lldp", &[]),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use model::firewall::{self, Rule};
 use proto::api::{self, MachineAllocationType};
 use store::Tx;
 use store::phase::Phase;
@@ -10,7 +9,7 @@ use store::vpn::Member;
 
 use super::record::{self, Record};
 use super::{elect, networks, view};
-use crate::rpc::{Call, Error, filesystem, image, partition, size, size_image_constraint};
+use crate::rpc::{Call, Error, filesystem, firewall, image, partition, size, size_image_constraint};
 use crate::vpn::{Key, sync as vpn};
 use crate::wire;
 
@@ -246,20 +245,7 @@ fn check_kind(
         };
     }
     let rules = rules.and_then(|spec| spec.firewall_rules.as_option());
-    let Some(rules) = rules else { return Ok(()) };
-    for (i, rule) in rules.egress.iter().enumerate() {
-        let name = format!("egress rule {}", i + 1);
-        let rule =
-            Rule { name: &name, ports: &rule.ports, cidrs: &rule.to, comment: &rule.comment };
-        firewall::check(&rule).map_err(Error::invalid)?;
-    }
-    for (i, rule) in rules.ingress.iter().enumerate() {
-        let name = format!("ingress rule {}", i + 1);
-        let cidrs: Vec<String> = rule.from.iter().chain(&rule.to).cloned().collect();
-        let rule = Rule { name: &name, ports: &rule.ports, cidrs: &cidrs, comment: &rule.comment };
-        firewall::check(&rule).map_err(Error::invalid)?;
-    }
-    Ok(())
+    rules.map_or(Ok(()), firewall::check)
 }
 
 /// What of the allocation the request tells.

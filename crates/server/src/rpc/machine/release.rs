@@ -56,6 +56,7 @@ pub(crate) async fn begin(
     }
     let mut machine = view::of(tx, record.clone()).await?;
     let switches = switch::set_vrf(tx, &uuid, None, now).await?;
+    store::firewall::release(tx, &uuid).await?;
     let payload = Payload { machine: uuid.clone(), allocation, switches };
     let now_us = now.as_microsecond();
     let job = Job::new(

@@ -1,0 +1,3 @@
+//! `metal-firewall`: the agent of one firewall.
+
+fn main() {}
