@@ -37,6 +37,66 @@ pub struct Leaf {
     pub ports: Vec<Port>,
     /// More prefixes than this from one machine and address family take its session down for a minute.
     pub maximum_prefix: u32,
+    /// When a neighbour is given up that says nothing, though its link is up.
+    pub liveness: Liveness,
+}
+
+/// When a silent neighbour is given up. One whose link goes down is given up at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Liveness {
+    /// BGP's hold time in seconds, 3 at least; a third of it passes between two signs of life. Of two neighbours the
+    /// shorter one counts for both.
+    pub hold: u16,
+    /// Watches links many times a second, if both ends do it.
+    pub bfd: Option<Bfd>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self { hold: 3, bfd: None }
+    }
+}
+
+/// Bidirectional forwarding detection (RFC 5880).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Milliseconds between two packets, in both directions. Of two neighbours the longer one counts.
+    pub interval_ms: u16,
+    /// So many of them are missed until the neighbour is given up.
+    pub multiplier: u8,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self { interval_ms: 100, multiplier: 3 }
+    }
+}
+
+/// Routes carry their next hops themselves. With groups of next hops in the kernel, zebra 8.4 takes a group for complete from which the
+/// kernel removed a link that was down for a moment, and the way over that link never comes back.
+pub const NEXT_HOPS: &str = "no zebra nexthop kernel enable";
+
+/// Name of the profile that all neighbours share.
+const PROFILE: &str = "metal";
+
+impl Bfd {
+    /// The profile, for the daemon of its own. FRR prints no value that it would have anyway.
+    pub(crate) fn profile(self) -> String {
+        let mut text = format!("bfd\n profile {PROFILE}\n");
+        if self.multiplier != 3 {
+            let _ = writeln!(text, "  detect-multiplier {}", self.multiplier);
+        }
+        if self.interval_ms != 300 {
+            let _ =
+                write!(text, "  transmit-interval {0}\n  receive-interval {0}\n", self.interval_ms);
+        }
+        text
+    }
+
+    /// Lines of a neighbour or of a group of them.
+    pub(crate) fn neighbour(name: &str) -> String {
+        format!(" neighbor {name} bfd\n neighbor {name} bfd profile {PROFILE}\n")
+    }
 }
 
 /// A machine port that is routed.
@@ -79,12 +139,23 @@ pub const FABRIC: &str = "FABRIC";
 pub fn frr(leaf: &Leaf) -> String {
     let mut ports: Vec<_> = leaf.ports.iter().collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut text = format!("frr defaults datacenter\nhostname {}\n", leaf.hostname);
+    let mut text = head(leaf);
     interfaces(&mut text, leaf, &ports, &BTreeMap::new());
     lists(&mut text, leaf, &ports);
     route_maps(&mut text, leaf, &ports);
     bgp(&mut text, leaf, &ports);
+    profile(&mut text, leaf);
     text
+}
+
+fn head(leaf: &Leaf) -> String {
+    format!("frr defaults datacenter\nhostname {}\n{NEXT_HOPS}\n", leaf.hostname)
+}
+
+fn profile(text: &mut String, leaf: &Leaf) {
+    if let Some(bfd) = leaf.liveness.bfd {
+        let _ = write!(text, "!\n{} exit\nexit\n", bfd.profile());
+    }
 }
 
 /// Router advertisements are how unnumbered neighbours find one another: one a second, so that a machine that has just
@@ -225,11 +296,16 @@ impl Instance<'_> {
                 " neighbor {group} peer-group
  neighbor {group} remote-as external
  neighbor {group} advertisement-interval 0
- neighbor {group} timers 3 9
+ neighbor {group} timers {} {}
  neighbor {group} timers connect 1
  neighbor {group} capability extended-nexthop
-"
+",
+                leaf.liveness.hold / 3,
+                leaf.liveness.hold
             );
+            if leaf.liveness.bfd.is_some() {
+                text.push_str(&Bfd::neighbour(group));
+            }
         }
         for uplink in self.uplinks {
             let _ = writeln!(text, " neighbor {uplink} interface peer-group {FABRIC}");

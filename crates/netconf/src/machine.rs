@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::leaf::{Bfd, NEXT_HOPS};
+
 /// What the files are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -81,6 +83,11 @@ fn frr_lines(text: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(text, "hostname {}", machine.hostname)?;
     writeln!(text, "log syslog informational")?;
     writeln!(text, "service integrated-vtysh-config")?;
+    writeln!(text, "{NEXT_HOPS}")?;
+    writeln!(text, "!")?;
+    // A leaf that does not answer to it loses nothing by it. In front and without `exit`: each daemon reads the file by
+    // itself, and `exit` out of what it does not know ends its reading.
+    write!(text, "{}", Bfd::default().profile())?;
     writeln!(text, "!")?;
     for index in links.clone() {
         writeln!(text, "interface lan{index}")?;
@@ -99,6 +106,7 @@ fn frr_lines(text: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(text, " neighbor TOR remote-as external")?;
     writeln!(text, " neighbor TOR timers 2 8")?;
     writeln!(text, " neighbor TOR timers connect 1")?;
+    write!(text, "{}", Bfd::neighbour("TOR"))?;
     for index in links {
         writeln!(text, " neighbor lan{index} interface peer-group TOR")?;
     }
@@ -224,6 +232,12 @@ mod tests {
             hostname web-1
             log syslog informational
             service integrated-vtysh-config
+            no zebra nexthop kernel enable
+            !
+            bfd
+             profile metal
+              transmit-interval 100
+              receive-interval 100
             !
             interface lan0
              ipv6 nd ra-interval 1
@@ -245,6 +259,8 @@ mod tests {
              neighbor TOR remote-as external
              neighbor TOR timers 2 8
              neighbor TOR timers connect 1
+             neighbor TOR bfd
+             neighbor TOR bfd profile metal
              neighbor lan0 interface peer-group TOR
              neighbor lan1 interface peer-group TOR
              neighbor LOCAL peer-group

@@ -3,7 +3,7 @@
 use expect_test::expect;
 use ipnet::IpNet;
 use netconf::leaf::evpn::{Evpn, Tenant, Vrfs, frr};
-use netconf::leaf::{Leaf, Port, Role};
+use netconf::leaf::{Leaf, Liveness, Port, Role};
 
 fn port(name: &str, role: Role, accept: &[&str]) -> Port {
     let accept = accept.iter().map(|prefix| prefix.parse::<IpNet>().unwrap()).collect();
@@ -20,6 +20,7 @@ fn evpn() -> Evpn {
         uplinks: vec!["up0".into()],
         ports: vec![port("swp3", Role::Firewall, &["10.1.0.4/32"])],
         maximum_prefix: 100,
+        liveness: Liveness::default(),
     };
     let machine = |name: &str| port(name, Role::Machine, &["10.128.0.0/22"]);
     Evpn {
@@ -38,6 +39,7 @@ fn two_tenants_and_a_firewall() {
     expect![[r#"
         frr defaults datacenter
         hostname leaf01
+        no zebra nexthop kernel enable
         !
         vrf vrf7
          vni 7
@@ -195,13 +197,13 @@ fn two_tenants_and_a_firewall() {
          neighbor FABRIC peer-group
          neighbor FABRIC remote-as external
          neighbor FABRIC advertisement-interval 0
-         neighbor FABRIC timers 3 9
+         neighbor FABRIC timers 1 3
          neighbor FABRIC timers connect 1
          neighbor FABRIC capability extended-nexthop
          neighbor FIREWALL peer-group
          neighbor FIREWALL remote-as external
          neighbor FIREWALL advertisement-interval 0
-         neighbor FIREWALL timers 3 9
+         neighbor FIREWALL timers 1 3
          neighbor FIREWALL timers connect 1
          neighbor FIREWALL capability extended-nexthop
          neighbor up0 interface peer-group FABRIC
@@ -246,7 +248,7 @@ fn two_tenants_and_a_firewall() {
          neighbor MACHINE peer-group
          neighbor MACHINE remote-as external
          neighbor MACHINE advertisement-interval 0
-         neighbor MACHINE timers 3 9
+         neighbor MACHINE timers 1 3
          neighbor MACHINE timers connect 1
          neighbor MACHINE capability extended-nexthop
          neighbor swp1 interface peer-group MACHINE
@@ -283,7 +285,7 @@ fn two_tenants_and_a_firewall() {
          neighbor MACHINE peer-group
          neighbor MACHINE remote-as external
          neighbor MACHINE advertisement-interval 0
-         neighbor MACHINE timers 3 9
+         neighbor MACHINE timers 1 3
          neighbor MACHINE timers connect 1
          neighbor MACHINE capability extended-nexthop
          neighbor swp2 interface peer-group MACHINE

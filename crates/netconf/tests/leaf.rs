@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use ipnet::IpNet;
-use netconf::leaf::{Leaf, Port, Role, frr};
+use netconf::leaf::{Leaf, Liveness, Port, Role, frr};
 
 fn leaf() -> Leaf {
     Leaf {
@@ -14,6 +14,7 @@ fn leaf() -> Leaf {
         uplinks: vec!["up0".into()],
         ports: Vec::new(),
         maximum_prefix: 200,
+        liveness: Liveness::default(),
     }
 }
 
@@ -49,6 +50,7 @@ fn a_leaf_with_one_machine() {
     expect![[r#"
         frr defaults datacenter
         hostname leaf01
+        no zebra nexthop kernel enable
         !
         interface up0
          no ipv6 nd suppress-ra
@@ -126,19 +128,19 @@ fn a_leaf_with_one_machine() {
          neighbor FABRIC peer-group
          neighbor FABRIC remote-as external
          neighbor FABRIC advertisement-interval 0
-         neighbor FABRIC timers 3 9
+         neighbor FABRIC timers 1 3
          neighbor FABRIC timers connect 1
          neighbor FABRIC capability extended-nexthop
          neighbor MACHINE peer-group
          neighbor MACHINE remote-as external
          neighbor MACHINE advertisement-interval 0
-         neighbor MACHINE timers 3 9
+         neighbor MACHINE timers 1 3
          neighbor MACHINE timers connect 1
          neighbor MACHINE capability extended-nexthop
          neighbor FIREWALL peer-group
          neighbor FIREWALL remote-as external
          neighbor FIREWALL advertisement-interval 0
-         neighbor FIREWALL timers 3 9
+         neighbor FIREWALL timers 1 3
          neighbor FIREWALL timers connect 1
          neighbor FIREWALL capability extended-nexthop
          neighbor up0 interface peer-group FABRIC

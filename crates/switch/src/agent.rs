@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use client::ConnectError;
 use daemon::Shutdown;
-use proto::api;
+use proto::{api, infra};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -47,6 +47,8 @@ pub struct Agent<B> {
     contact: Mutex<Option<Instant>>,
     desired: watch::Sender<Option<Arc<Desired>>>,
     report: watch::Sender<Arc<Report>>,
+    /// What somebody changed on the switch and nobody was told yet.
+    drift: Mutex<Vec<String>>,
     unknown: Notify,
 }
 
@@ -68,6 +70,7 @@ impl<B: Backend> Agent<B> {
             contact: Mutex::new(None),
             desired: watch::Sender::new(desired),
             report: watch::Sender::new(Arc::default()),
+            drift: Mutex::default(),
             unknown: Notify::new(),
         }
     }
@@ -112,6 +115,10 @@ impl<B: Backend> Agent<B> {
         site(&self.config, self.intake().saved().down.clone())
     }
 
+    fn drift(&self) -> MutexGuard<'_, Vec<String>> {
+        self.drift.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn intake(&self) -> MutexGuard<'_, Intake> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,8 +152,9 @@ impl<B: Backend> Agent<B> {
         let mut end = pin!(shutdown.wait());
         loop {
             let wish = desired.borrow_and_update().clone();
-            let Passed { report, changed } =
+            let Passed { report, changed, drift } =
                 pass(&self.backend, self.site(), wish.as_deref(), &mut memory).await;
+            self.drift().extend(drift);
             self.note(report, changed);
             tokio::select! {
                 biased;
@@ -319,6 +327,16 @@ impl<B: Backend> Agent<B> {
         let ports = desired.ports.keys();
         let config = &self.config;
         let heartbeat = report::heartbeat(&config.id, report, ports, &config.uplinks, &sessions);
+        let drift = self.drift().clone();
+        if !drift.is_empty() {
+            // The control plane keeps the last error beside the last success, and the success comes right after it.
+            let healed = infra::SwitchServiceHeartbeatRequest {
+                error: report::drift(&drift, &report.errors),
+                ..heartbeat.clone()
+            };
+            self.control.heartbeat(healed).await?;
+            self.drift().drain(..drift.len());
+        }
         self.control.heartbeat(heartbeat).await
     }
 

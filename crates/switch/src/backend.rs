@@ -61,6 +61,8 @@ pub struct Observed {
     pub forwards: bool,
     /// What is missing that this agent does not make, for a human.
     pub missing: Vec<String>,
+    /// Whether the daemon for BFD answers; true where nobody wants it.
+    pub bfd: bool,
     /// VRFs of tenants that are there, and whether all is there that belongs to them.
     pub tenants: BTreeMap<u32, bool>,
     /// What runs, or why that is not known.

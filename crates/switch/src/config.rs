@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
+use netconf::leaf::{Bfd, Liveness};
 use serde::Deserialize;
 
 /// Everything that an operator decides about one switch.
@@ -84,11 +85,37 @@ pub struct Policy {
     pub maximum_prefix: u32,
     /// Never accepted from a machine, whatever the control plane says.
     pub protected: Vec<IpNet>,
+    /// Seconds without a word after which a neighbour with a good link is given up.
+    pub hold_seconds: u16,
+    /// Watch links by BFD, too; needs `bfdd`. Neighbours that do not speak it are judged by the hold time alone.
+    pub bfd: bool,
+    /// Milliseconds between two of its packets.
+    pub bfd_interval_ms: u16,
+    /// So many of them are missed until a neighbour is given up.
+    pub bfd_multiplier: u8,
+}
+
+impl Policy {
+    /// When a silent neighbour is given up.
+    pub fn liveness(&self) -> Liveness {
+        let (interval_ms, multiplier) = (self.bfd_interval_ms, self.bfd_multiplier);
+        let bfd = self.bfd.then_some(Bfd { interval_ms, multiplier });
+        Liveness { hold: self.hold_seconds, bfd }
+    }
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { maximum_prefix: 100, protected: Vec::new() }
+        let (Liveness { hold, .. }, bfd) = Default::default();
+        let Bfd { interval_ms, multiplier } = bfd;
+        Self {
+            maximum_prefix: 100,
+            protected: Vec::new(),
+            hold_seconds: hold,
+            bfd: false,
+            bfd_interval_ms: interval_ms,
+            bfd_multiplier: multiplier,
+        }
     }
 }
 
@@ -178,6 +205,19 @@ impl Config {
             !self.ports.as_slice().is_empty(),
             "ports: name at least one machine port, like \"swp*\""
         );
+        let Policy { hold_seconds, bfd_interval_ms, bfd_multiplier, .. } = self.policy;
+        ensure!(
+            hold_seconds >= 3,
+            "policy.hold_seconds: {hold_seconds} is less than BGP allows, 3"
+        );
+        ensure!(
+            (10..=60_000).contains(&bfd_interval_ms),
+            "policy.bfd_interval_ms: {bfd_interval_ms} is not between 10 and 60000"
+        );
+        ensure!(
+            bfd_multiplier >= 2,
+            "policy.bfd_multiplier: one lost packet is no failure; take 2 at least"
+        );
         for name in self.uplinks.iter().chain([&self.boot_bridge]) {
             ensure!(is_interface_name(name), "{name:?} is no name of an interface");
             ensure!(!self.uplinks.contains(&self.boot_bridge), "boot_bridge: {name} is an uplink");
@@ -255,6 +295,11 @@ pub(crate) mod tests {
         };
         assert!(mistake("[\"up0\"]", "[]").contains("uplinks"));
         assert!(mistake("4200000011", "0").contains("asn"));
+        for wrong in ["hold_seconds = 2", "bfd_interval_ms = 1", "bfd_multiplier = 1"] {
+            let key = wrong.split(' ').next().unwrap();
+            let error = mistake("[frr]", &format!("[policy]\n{wrong}\n[frr]"));
+            assert!(error.contains(key), "{error}");
+        }
         assert!(mistake("[\"up0\"]", "[\"up 0\"]").contains("no name of an interface"));
         assert!(
             mistake("\"leaf01\"\n        partition", "\"l\"\n        partition").contains("id")

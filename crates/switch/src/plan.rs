@@ -121,6 +121,12 @@ impl<'a> Planner<'a> {
     fn new(observed: &'a Observed, site: &'a Site, desired: Option<&Desired>) -> Self {
         let mut faults = observed.missing.clone();
         faults.extend(desired.iter().flat_map(|desired| desired.faults.iter().cloned()));
+        if !observed.bfd {
+            faults.push(
+                "BFD is wanted, but bfdd does not run: silent neighbours are given up by BGP's hold time alone"
+                    .to_owned(),
+            );
+        }
         if let Err(error) = &observed.routing {
             faults
                 .push(format!("routing is unknown, ports leave it only when it is known: {error}"));
@@ -273,6 +279,10 @@ impl<'a> Planner<'a> {
             vrfs: Vrfs::default(),
         };
         let mut wanted = Config::parse(&render(&evpn));
+        if !self.observed.bfd {
+            // Nobody is there to take it. Neighbours keep theirs for the time when somebody is.
+            wanted = wanted.lines().iter().filter(|line| line.top() != "bfd").cloned().collect();
+        }
         for port in self.unclear.iter().chain(&self.site.frozen) {
             // One that leaves a network leaves it, whatever is wrong with it otherwise.
             if !self.unpeer.contains(port) {

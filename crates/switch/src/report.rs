@@ -93,6 +93,13 @@ pub fn heartbeat<'a>(
     request
 }
 
+/// What somebody changed by hand, as an error that is over. What is wrong still is said first.
+pub(crate) fn drift(drift: &[String], errors: &[String]) -> Option<String> {
+    let healed =
+        drift.iter().map(|what| format!("somebody changed the switch; taken back by: {what}"));
+    error(&errors.iter().cloned().chain(healed).collect::<Vec<_>>())
+}
+
 fn error(errors: &[String]) -> Option<String> {
     let mut text = errors.join("; ");
     text.truncate(text.floor_char_boundary(ERROR_MAX));
@@ -200,6 +207,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_changed_by_hand_comes_after_what_is_still_wrong() {
+        let said = drift(&["make vrf7".into()], &["swp2: refused".into()]).unwrap();
+        assert_eq!(said, "swp2: refused; somebody changed the switch; taken back by: make vrf7");
+        assert_eq!(drift(&[], &[]), None);
+    }
+
+    #[test]
     fn success_says_nothing() {
         assert_eq!(error(&[]), None);
         assert_eq!(error(&["ä".repeat(5000)]).unwrap().len(), 2000);
@@ -213,6 +227,7 @@ mod tests {
             forwards: true,
             missing: Vec::new(),
             tenants: BTreeMap::new(),
+            bfd: true,
             routing: Err("away".into()),
         };
         let switch = switch(&config, &observed, "6.18");

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{FABRIC, Instance, Leaf, Port, Role, interfaces, lists, route_maps};
+use super::{FABRIC, Instance, Leaf, Port, Role, head, interfaces, lists, profile, route_maps};
 
 /// What the configuration is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn frr(evpn: &Evpn) -> String {
     let firewalls = sorted(&leaf.ports);
     let all = sorted(leaf.ports.iter().chain(tenants.iter().flat_map(|tenant| &tenant.ports)));
 
-    let mut text = format!("frr defaults datacenter\nhostname {}\n", leaf.hostname);
+    let mut text = head(leaf);
     for tenant in &tenants {
         let _ = write!(text, "!\nvrf {}\n vni {}\nexit-vrf\n", tenant.vrf(), tenant.vni);
     }
@@ -92,6 +92,7 @@ pub fn frr(evpn: &Evpn) -> String {
     for tenant in tenants {
         overlay(&mut text, leaf, tenant);
     }
+    profile(&mut text, leaf);
     text
 }
 

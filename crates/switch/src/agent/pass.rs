@@ -33,6 +33,8 @@ pub(crate) struct Passed {
     pub(crate) report: Report,
     /// Whether anything was changed on the device.
     pub(crate) changed: bool,
+    /// What somebody else had changed, as what was done about it.
+    pub(crate) drift: Option<String>,
 }
 
 /// What does not come from the control plane.
@@ -46,6 +48,7 @@ pub(crate) fn site(config: &Config, down: BTreeSet<String>) -> Site {
         uplinks: config.uplinks.clone(),
         ports: Vec::new(),
         maximum_prefix: config.policy.maximum_prefix,
+        liveness: config.policy.liveness(),
     };
     Site {
         leaf,
@@ -67,6 +70,7 @@ pub(crate) async fn pass(
     memory.frozen.retain(|_, (of, until)| *of == generation && started < *until);
     let mut errors = Vec::new();
     let mut changed = false;
+    let mut drift = None;
     let mut closed = false;
     let mut ports = BTreeMap::new();
     site.frozen = memory.frozen.keys().cloned().collect();
@@ -84,7 +88,10 @@ pub(crate) async fn pass(
             ports = observed.ports;
             if !plan.is_empty() {
                 changed = true;
-                announce(&plan, desired.is_some() && memory.reached.as_ref() == desired);
+                if desired.is_some() && memory.reached.as_ref() == desired {
+                    drift = Some(describe(&plan));
+                }
+                announce(&plan, drift.is_some());
                 let outcome = apply(backend, &plan.steps, &site.keep).await;
                 let until = Instant::now() + FROZEN;
                 memory
@@ -123,7 +130,25 @@ pub(crate) async fn pass(
         );
     }
     measure(&errors, took, generation);
-    Passed { report: Report { generation, took, errors, closed, ports }, changed }
+    Passed { report: Report { generation, took, errors, closed, ports }, changed, drift }
+}
+
+/// Longer lists help nobody.
+const LINES: usize = 6;
+
+/// What a plan does, for somebody who sees nothing but this: steps, and the first lines of the routing configuration.
+fn describe(plan: &Plan) -> String {
+    let step = |step: &Step| match step {
+        Step::Routing(routing) => {
+            let text = routing.change.to_string();
+            let (all, shown) = (text.lines().count(), text.lines().take(LINES));
+            let more =
+                if all > LINES { format!(", and {} more", all - LINES) } else { String::new() };
+            format!("routing {}{more}", shown.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    };
+    plan.steps.iter().map(step).collect::<Vec<_>>().join("; ")
 }
 
 fn announce(plan: &Plan, reached: bool) {

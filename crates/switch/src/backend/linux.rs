@@ -120,6 +120,15 @@ impl Linux {
         self.vtysh.running().await
     }
 
+    /// Whether there is a daemon for BFD, if somebody wants one.
+    pub(super) async fn has_bfd(&self) -> bool {
+        if !self.settings.policy.bfd {
+            return true;
+        }
+        let daemons = self.vtysh.show("show daemons").await.unwrap_or_default();
+        daemons.split_whitespace().any(|daemon| daemon == "bfdd")
+    }
+
     /// What is left to do.
     async fn change(&self, wanted: &Config) -> Result<Change> {
         let running = self.vtysh.running().await?;

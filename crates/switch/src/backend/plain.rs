@@ -48,6 +48,7 @@ impl Backend for Plain {
             forwards: forwards(),
             missing: self.linux.missing(&links),
             tenants: BTreeMap::new(),
+            bfd: self.linux.has_bfd().await,
             routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
         })
     }

@@ -49,6 +49,7 @@ impl Simulated {
             forwards: true,
             missing: Vec::new(),
             tenants: BTreeMap::new(),
+            bfd: true,
             routing: Ok(Config::default()),
         };
         let faults = Faults::default();

@@ -200,6 +200,7 @@ impl<T: Tables> Backend for Vrf<T> {
             forwards: forwards(),
             missing: self.linux.missing(&own),
             tenants: tables.iter().map(|(vni, table)| (*vni, table.whole)).collect(),
+            bfd: self.linux.has_bfd().await,
             routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
         })
     }

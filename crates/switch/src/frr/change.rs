@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
+use netconf::leaf::NEXT_HOPS;
+
 use super::text::{Config, Line};
 
 /// What belongs to the daemons themselves and to whoever starts them.
@@ -30,8 +32,10 @@ const KEPT: [&str; 20] = [
 ];
 /// Contexts that FRR makes and removes by itself; only what stands in them counts.
 const CONTAINERS: [&str; 3] = ["interface ", "address-family ", "vrf "];
+/// The context of the daemon for BFD, made and removed by itself, too.
+const BFD: &str = "bfd";
 /// Lines that open a context even if nothing stands in it.
-const OPENERS: [&str; 2] = ["router ", "route-map "];
+const OPENERS: [&str; 3] = ["router ", "route-map ", "profile "];
 
 /// Commands in the order in which nothing opens: first what closes, then what is new, then what is left over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,6 +211,9 @@ fn goes_with(line: &Line, closed: &Line) -> bool {
 }
 
 fn is_kept(line: &Line, keep: &[String]) -> bool {
+    if line.top() == NEXT_HOPS {
+        return false;
+    }
     let is_place_of_vrf = line.top().starts_with("vrf ") && line.text().starts_with("netns ");
     is_place_of_vrf
         || KEPT.iter().any(|start| line.top().starts_with(start))
@@ -214,7 +221,7 @@ fn is_kept(line: &Line, keep: &[String]) -> bool {
 }
 
 fn is_container(line: &Line) -> bool {
-    CONTAINERS.iter().any(|start| line.text().starts_with(start))
+    line.text() == BFD || CONTAINERS.iter().any(|start| line.text().starts_with(start))
 }
 
 /// The command that takes a line away.
@@ -435,6 +442,40 @@ exit
                 .starts_with("no router bgp 1\nrouter bgp 2\n neighbor MACHINE peer-group\n")
         );
         assert!(change.remove.is_empty());
+    }
+
+    #[test]
+    fn bfd_comes_and_goes() {
+        let with = BASE.replace(
+            " neighbor swp1 interface",
+            " neighbor MACHINE bfd\n neighbor MACHINE bfd profile metal\n neighbor swp1 interface",
+        ) + "bfd\n profile metal\n  transmit-interval 100\n  receive-interval 100\n exit\n !\nexit\n";
+        check(BASE, &with, expect![[r#"
+            router bgp 1
+             neighbor MACHINE bfd
+             neighbor MACHINE bfd profile metal
+            exit
+            bfd
+             profile metal
+              transmit-interval 100
+              receive-interval 100
+             exit
+            exit
+            ---
+        "#]]);
+        check(&with, BASE, expect![[r#"
+            ---
+            router bgp 1
+             no neighbor MACHINE bfd
+             no neighbor MACHINE bfd profile metal
+            exit
+            bfd
+             no profile metal
+            exit
+        "#]]);
+        // What a restarted daemon for BFD prints is nothing.
+        let empty = format!("{BASE}bfd\nexit\n");
+        assert!(Change::between(&Config::parse(&empty), &Config::parse(BASE), &[]).is_empty());
     }
 
     #[test]

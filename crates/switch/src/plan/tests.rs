@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::desired::tests::{nic, switch};
+use netconf::leaf::{Bfd, Liveness};
 
 fn site() -> Site {
     let leaf = Leaf {
@@ -13,6 +14,7 @@ fn site() -> Site {
         uplinks: vec!["up0".into()],
         ports: Vec::new(),
         maximum_prefix: 100,
+        liveness: Liveness::default(),
     };
     let (down, frozen) = (BTreeSet::new(), BTreeSet::new());
     Site { leaf, apart: false, keep: Vec::new(), down, frozen }
@@ -42,6 +44,7 @@ fn reached(state: &Desired) -> Observed {
         forwards: true,
         missing: Vec::new(),
         tenants: BTreeMap::new(),
+        bfd: true,
         routing: Ok(Config::default()),
     };
     for (name, wish) in &state.ports {
@@ -264,3 +267,29 @@ fn a_big_switch_is_planned_in_no_time() {
 }
 
 mod vrfs;
+
+#[test]
+fn without_a_daemon_for_bfd_the_rest_is_configured() {
+    let site = Site {
+        leaf: Leaf {
+            liveness: Liveness { bfd: Some(Bfd::default()), ..Liveness::default() },
+            ..site().leaf
+        },
+        ..site()
+    };
+    let desired = desired(&[("swp1", Some("vrf1"), &["10.1.0.0/24"])]);
+    let mut observed = reached(&self::desired(&[("swp1", None, &[])]));
+    let lines = |observed: &Observed| {
+        let plan = Plan::make(Some(&desired), observed, &site, flat);
+        let faults = plan.faults.len();
+        let routing = plan.steps.into_iter().find_map(|step| match step {
+            Step::Routing(routing) => Some(routing.change.to_string()),
+            _ => None,
+        });
+        let text = routing.expect("routing changes");
+        (text.contains("+ bfd > profile metal"), text.contains("neighbor MACHINE bfd"), faults)
+    };
+    assert_eq!(lines(&observed), (true, true, 0));
+    observed.bfd = false;
+    assert_eq!(lines(&observed), (false, true, 1));
+}

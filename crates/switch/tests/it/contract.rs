@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use netconf::leaf::evpn::{Evpn, Tenant, Vrfs};
-use netconf::leaf::{Leaf, Port, Role};
+use netconf::leaf::{Leaf, Liveness, Port, Role};
 use switch::backend::plain::Plain;
 use switch::backend::simulated::Simulated;
 use switch::backend::vrf::Vrf;
@@ -140,6 +140,7 @@ fn leaf(ports: &[&str]) -> Evpn {
         uplinks: vec!["up0".into()],
         ports: firewalls,
         maximum_prefix: 100,
+        liveness: Liveness::default(),
     };
     let tenants = match machines.is_empty() {
         true => Vec::new(),

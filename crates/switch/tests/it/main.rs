@@ -4,7 +4,9 @@
 #![expect(refining_impl_trait, reason = "the services answer owned messages")]
 
 mod agent;
+mod bfd;
 mod command;
 mod contract;
 mod fake;
+mod scale;
 mod world;

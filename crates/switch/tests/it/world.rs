@@ -97,7 +97,7 @@ impl World {
         }
         let vrfs = of == "leaf" && self.leaf.is_some();
         self.within(of, async || {
-            for daemon in ["zebra", "bgpd"] {
+            for daemon in ["zebra", "bfdd", "bgpd"] {
                 let namespaces = if vrfs && daemon == "zebra" { " -n" } else { "" };
                 run(&format!(
                     "{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1 -s 90000000{namespaces}"
@@ -108,7 +108,12 @@ impl World {
 
     /// A crash of all of them.
     pub(crate) fn kill_frr(&self, of: &str) {
-        for daemon in ["bgpd", "zebra"] {
+        self.kill(of, &["bgpd", "bfdd", "zebra"]);
+    }
+
+    /// A crash of some of them.
+    pub(crate) fn kill(&self, of: &str, daemons: &[&str]) {
+        for daemon in daemons {
             let file = format!("/var/run/frr/{}/{daemon}.pid", self.space(of));
             let Ok(text) = fs::read_to_string(&file) else { continue };
             let Ok(pid) = text.trim().parse() else { continue };

@@ -241,3 +241,26 @@ async fn a_peer_that_someone_made_on_a_free_port_goes() {
     run(&device, &wish, &mut memory).await;
     assert!(peers(&device).await.is_empty());
 }
+
+#[tokio::test]
+async fn what_somebody_changed_is_told() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    let wish = desired(1, [Some("vrf1"), None, None]);
+    // What is new is no drift, and what is as it should be neither.
+    assert_eq!(run(&device, &wish, &mut memory).await.drift, None);
+    assert_eq!(run(&device, &wish, &mut memory).await.drift, None);
+    let list = "ip prefix-list metal-swp1-in seq 7 permit 10.66.0.0/16";
+    device.tamper(|observed| {
+        observed.ports.get_mut("swp2").unwrap().place = Place::Routed(None);
+        let running = observed.routing.clone().unwrap();
+        let more = frr::Config::parse(list);
+        observed.routing = Ok(running.lines().iter().chain(more.lines()).cloned().collect());
+    });
+    let drift = run(&device, &wish, &mut memory).await.drift.unwrap();
+    assert_eq!(drift, format!("put swp2 into the boot network; routing - {list}"));
+    assert_eq!(run(&device, &wish, &mut memory).await.drift, None);
+    // A new wish is nobody's drift, whatever is found on the way.
+    let next = desired(2, [Some("vrf1"), Some("vrf2"), None]);
+    assert_eq!(run(&device, &next, &mut memory).await.drift, None);
+}
