@@ -4,6 +4,7 @@
 //! Locks are held until the transaction ends, so take what many ask for as late as possible. A transaction that waits for
 //! another may be told to try again (`aborted`).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use model::ip::MACHINE_LABEL;
@@ -12,7 +13,7 @@ use model::prefix::{Family, families, key, number};
 use proto::api;
 use store::ip::Taken;
 use store::prefix::{self, Prefix, range};
-use store::{Entity, Tx};
+use store::{Entity, Tx, Value};
 use uuid::Uuid;
 
 use crate::rpc::{Error, Reason};
@@ -80,6 +81,69 @@ pub async fn acquire_from(
         Want::Any => lowest(tx, request.network, prefixes, None).await?,
         Want::Lowest(family) => lowest(tx, request.network, prefixes, Some(family)).await?,
     };
+    let (mut ip, row, columns) = made(request, prefix, address, now_us)?;
+    store::ip::TABLE.insert(tx, &row, &columns).await?;
+    wire::stamp(&mut ip, &row);
+    Ok(ip)
+}
+
+/// Takes the lowest free addresses for several requests, in few statements and without waiting for anybody; with each request come the
+/// prefixes of its network. Nothing for a request that cannot be fulfilled like this: [`acquire_from`] waits, or tells why.
+///
+/// # Errors
+/// As [`acquire`], then nothing was taken for anybody.
+pub async fn acquire_many(
+    tx: &mut Tx,
+    now_us: i64,
+    requests: &[(Request<'_>, &[Prefix])],
+) -> Result<Vec<Option<api::IP>>, Error> {
+    // a network that is full in its first prefix is left to who looks at all of them
+    let places: Vec<_> = requests
+        .iter()
+        .map(|(request, prefixes)| {
+            let family = match request.want {
+                Want::Any => None,
+                Want::Lowest(family) => Some(family),
+                Want::Exactly(_) => return None,
+            };
+            of_family(prefixes, family).1.first().copied()
+        })
+        .collect();
+    let mut wanted: Vec<(&str, usize)> = Vec::new();
+    for place in places.iter().flatten() {
+        match wanted.iter_mut().find(|(id, _)| *id == place.id) {
+            Some((_, count)) => *count += 1,
+            None => wanted.push((&place.id, 1)),
+        }
+    }
+    let numbers = range::take_many(tx, &wanted).await?;
+    let mut numbers: HashMap<_, _> =
+        wanted.iter().zip(numbers).map(|((id, _), numbers)| (*id, numbers.into_iter())).collect();
+    let (mut ips, mut rows) = (Vec::new(), Vec::new());
+    for ((request, _), place) in requests.iter().zip(places) {
+        let number = place.and_then(|place| numbers.get_mut(place.id.as_str())?.next());
+        ips.push(match place.zip(number) {
+            Some((prefix, number)) => {
+                let address = prefix.block.family.address(number);
+                let (mut ip, row, columns) = made(request, prefix, address, now_us)?;
+                wire::stamp(&mut ip, &row);
+                rows.push((row, columns));
+                Some(ip)
+            }
+            None => None,
+        });
+    }
+    store::ip::insert_all(tx, &rows).await?;
+    Ok(ips)
+}
+
+/// The address as the contract tells it, and its row with columns.
+fn made(
+    request: &Request<'_>,
+    prefix: &Prefix,
+    address: IpAddr,
+    now_us: i64,
+) -> Result<(api::IP, Entity, [Value; 6]), Error> {
     let mut ip = api::IP {
         uuid: Uuid::now_v7().to_string(),
         ip: address.to_string(),
@@ -107,8 +171,7 @@ pub async fn acquire_from(
         key(address).into(),
         request.machine.into(),
     ];
-    store::ip::TABLE.insert(tx, &row, &columns).await?;
-    wire::decode(&row)
+    Ok((ip, row, columns))
 }
 
 /// Attaches an address that the project holds to a machine. An ephemeral one stays ephemeral: it goes with the machine.
@@ -234,12 +297,7 @@ async fn lowest<'a>(
     prefixes: &'a [Prefix],
     family: Option<Family>,
 ) -> Result<(&'a Prefix, IpAddr), Error> {
-    let nets: Vec<_> = prefixes.iter().map(|prefix| prefix.block.net()).collect();
-    // families sort IPv4 first
-    let first = families(&nets).first().copied().unwrap_or(Family::V4);
-    let family = family.unwrap_or(first);
-    let of_family: Vec<_> =
-        prefixes.iter().filter(|prefix| prefix.block.family == family).collect();
+    let (family, of_family) = of_family(prefixes, family);
     if of_family.is_empty() {
         let name = model::network::name_of(family);
         return Err(Error::invalid(format!(
@@ -253,6 +311,15 @@ async fn lowest<'a>(
     }
     Err(Error::reason(Reason::NoAddressAvailable, format!("no free ips in network {network}"))
         .with("network", network))
+}
+
+/// The prefixes of a family; without one: of IPv4 if there are any, else of IPv6.
+fn of_family(prefixes: &[Prefix], family: Option<Family>) -> (Family, Vec<&Prefix>) {
+    let nets: Vec<_> = prefixes.iter().map(|prefix| prefix.block.net()).collect();
+    // families sort IPv4 first
+    let first = families(&nets).first().copied().unwrap_or(Family::V4);
+    let family = family.unwrap_or(first);
+    (family, prefixes.iter().filter(|prefix| prefix.block.family == family).collect())
 }
 
 async fn exactly<'a>(

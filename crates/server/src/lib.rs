@@ -98,6 +98,7 @@ pub async fn start(config: Config) -> Result<Running> {
         rate: rate::Limiter::new(config.rate),
         trusted_proxies: config.trusted_proxies,
         health: rpc::HealthCache::default(),
+        together: rpc::Together::default(),
         db,
         issuer: config.issuer,
         proofs: auth::Proofs::default(),

@@ -146,7 +146,8 @@ pub(crate) async fn serve(
         let (front, tls, watcher) = (Arc::clone(&front), tls.clone(), graceful.watcher());
         tokio::spawn(async move {
             let served = match tls {
-                Some(tls) => encrypted(&front, &tls, stream, peer, watcher).await,
+                // apart, so that connections without TLS do not keep room for it
+                Some(tls) => Box::pin(encrypted(&front, &tls, stream, peer, watcher)).await,
                 None => clear(&front, stream, peer, watcher).await,
             };
             if let Err(error) = served {

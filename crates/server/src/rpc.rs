@@ -48,6 +48,7 @@ pub(crate) use call::service;
 pub use error::{Error, Reason};
 pub(crate) use gate::source_of;
 pub use health::Cache as HealthCache;
+pub use ip::together::Together;
 pub(crate) use machine::record as machine_record;
 pub(crate) use machine::release::work as release_next;
 
@@ -80,6 +81,8 @@ pub struct App {
     pub vpn: Option<Arc<Vpn>>,
     /// The last answer about health.
     pub health: health::Cache,
+    /// Addresses that are asked for at the same time.
+    pub together: Together,
 }
 
 /// Everything that the server answers. A method that is not built answers `Unimplemented`.

@@ -62,11 +62,16 @@ pub fn encode(message: &impl Serialize) -> Result<String, Error> {
 pub fn decode<M: Stored>(row: &Entity) -> Result<M, Error> {
     let mut message: M = serde_json::from_str(&row.body)
         .map_err(|e| Error::internal(format!("stored entity {} is damaged: {e}", row.id)))?;
+    stamp(&mut message, row);
+    Ok(message)
+}
+
+/// Sets the times and the generation of a message to those of its row.
+pub fn stamp(message: &mut impl Stored, row: &Entity) {
     let meta = message.meta();
     meta.created_at = timestamp_us(row.created_at_us).into();
     meta.updated_at = timestamp_us(row.updated_at_us).into();
     meta.generation = u64::try_from(row.generation).unwrap_or_default();
-    Ok(message)
 }
 
 /// A time of the database.

@@ -218,6 +218,16 @@ macro_rules! bound {
     };
 }
 
+/// Words for `IN (…)` and what they stand for. The last one is repeated until there are a power of two: few different statements,
+/// so that connections keep them prepared.
+pub(crate) fn list(items: &[&str]) -> (String, Vec<Value>) {
+    let length = if items.is_empty() { 0 } else { items.len().next_power_of_two() };
+    let holes: Vec<_> = (1..=length).map(|number| format!("${number}")).collect();
+    let last = items.last().copied().into_iter().cycle();
+    let values = items.iter().copied().chain(last).take(length).map(Value::from).collect();
+    (holes.join(", "), values)
+}
+
 impl Db {
     /// Opens `sqlite:PATH` or `postgres://…` and brings the schema up to date.
     ///

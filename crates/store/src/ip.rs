@@ -87,6 +87,38 @@ async fn rows(tx: &mut Tx, filter: &str, values: &[Value]) -> Result<Vec<Taken>,
         .collect()
 }
 
+/// Stores new rows in one statement; the columns of each in the order of the table's.
+///
+/// # Errors
+/// One of the addresses is taken, or something that one refers to does not exist: then none was stored.
+pub async fn insert_all(tx: &mut Tx, rows: &[(Entity, [Value; 6])]) -> Result<(), Error> {
+    let mut values: Vec<Value> = Vec::with_capacity(rows.len() * 11);
+    let mut lines = Vec::with_capacity(rows.len());
+    for (row, columns) in rows {
+        let first = values.len() + 1;
+        let holes: Vec<_> = (first..first + 11).map(|number| format!("${number}")).collect();
+        lines.push(format!("({})", holes.join(", ")));
+        values.extend([
+            (&row.id).into(),
+            (&row.body).into(),
+            row.generation.into(),
+            row.created_at_us.into(),
+            row.updated_at_us.into(),
+        ]);
+        values.extend_from_slice(columns);
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "INSERT INTO ip (id, body, generation, created_at, updated_at, {}) VALUES {}",
+        TABLE.columns.join(", "),
+        lines.join(", ")
+    );
+    tx.execute(sql, &values).await?;
+    Ok(())
+}
+
 /// Replaces the row `old` by `new` and sets its machine; false when somebody changed it meanwhile.
 ///
 /// # Errors

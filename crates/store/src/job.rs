@@ -199,6 +199,43 @@ pub async fn claim(
     Ok(Some(job))
 }
 
+/// Gives a job back that `lease` has taken and has not begun with; somebody else may take it at once.
+///
+/// # Errors
+/// The database failed.
+pub async fn give_back(tx: &mut Tx, job: &Job, lease: &str, now_us: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE job SET state = 1, run_at = $3, lease = '' WHERE id = $1 AND lease = $2 AND state = 2",
+        &[(&job.id).into(), lease.into(), now_us.into()],
+    )
+    .await?;
+    wake(tx, &job.queue);
+    Ok(())
+}
+
+/// Lets what `lease` has taken of a queue and was to end after `after_us` end at `until_us`.
+///
+/// # Errors
+/// The database failed.
+pub async fn shorten(
+    tx: &mut Tx,
+    queue: &str,
+    lease: &str,
+    after_us: i64,
+    until_us: i64,
+) -> Result<(), Error> {
+    let jobs = tx
+        .execute(
+            "UPDATE job SET run_at = $4 WHERE queue = $1 AND lease = $2 AND state = 2 AND run_at > $3",
+            &[queue.into(), lease.into(), after_us.max(until_us).into(), until_us.into()],
+        )
+        .await?;
+    if jobs > 0 {
+        wake(tx, queue);
+    }
+    Ok(())
+}
+
 /// When the next job of a queue is due, microseconds since 1970.
 ///
 /// # Errors
@@ -210,6 +247,16 @@ pub async fn next_due(tx: &mut Tx, queue: &str) -> Result<Option<i64>, Error> {
             &[queue.into()],
         )
         .await?;
+    row.map_or(Ok(None), |row| row.opt_int(0))
+}
+
+/// When something of a queue becomes due after a time, microseconds since 1970. What is due already waits for its lane.
+///
+/// # Errors
+/// The database failed.
+pub async fn due_after(tx: &mut Tx, queue: &str, after_us: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(run_at) FROM job WHERE queue = $1 AND state IN (1, 2) AND run_at > $2";
+    let row = tx.fetch_optional(sql, &[queue.into(), after_us.into()]).await?;
     row.map_or(Ok(None), |row| row.opt_int(0))
 }
 

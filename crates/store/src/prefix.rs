@@ -138,30 +138,45 @@ pub async fn with_network(
     tx: &mut Tx,
     network: &str,
 ) -> Result<Option<(Entity, Vec<Prefix>)>, Error> {
-    let rows = tx
-        .fetch_all(
-            "SELECT p.id, p.network, p.namespace, p.ordinal, p.first, p.length, p.pool,
-                n.id, n.body, n.generation, n.created_at, n.updated_at
-             FROM network n LEFT JOIN prefix p ON p.network = n.id WHERE n.id = $1 ORDER BY p.ordinal",
-            &[network.into()],
-        )
-        .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let entity = Entity {
-        id: first.text(7)?,
-        body: first.text(8)?,
-        generation: first.int(9)?,
-        created_at_us: first.int(10)?,
-        updated_at_us: first.int(11)?,
-    };
-    let mut prefixes = Vec::new();
-    for row in &rows {
+    Ok(with_networks(tx, &[network]).await?.into_iter().next())
+}
+
+/// Networks and the prefixes of each in their order, in one question; those that do not exist are left out.
+///
+/// # Errors
+/// The database failed.
+pub async fn with_networks(
+    tx: &mut Tx,
+    networks: &[&str],
+) -> Result<Vec<(Entity, Vec<Prefix>)>, Error> {
+    let (holes, values) = crate::db::list(networks);
+    let sql = format!(
+        "SELECT p.id, p.network, p.namespace, p.ordinal, p.first, p.length, p.pool,
+            n.id, n.body, n.generation, n.created_at, n.updated_at
+         FROM network n LEFT JOIN prefix p ON p.network = n.id WHERE n.id IN ({holes})
+         ORDER BY n.id, p.ordinal"
+    );
+    let mut found: Vec<(Entity, Vec<Prefix>)> = Vec::new();
+    for row in &tx.fetch_all(sql, &values).await? {
+        let id = row.text(7)?;
+        if found.last().is_none_or(|(network, _)| network.id != id) {
+            let network = Entity {
+                id,
+                body: row.text(8)?,
+                generation: row.int(9)?,
+                created_at_us: row.int(10)?,
+                updated_at_us: row.int(11)?,
+            };
+            found.push((network, Vec::new()));
+        }
         // a network without prefixes is one row that has none
-        if row.opt_text(0)?.is_some() {
+        if let Some((_, prefixes)) = found.last_mut()
+            && row.opt_text(0)?.is_some()
+        {
             prefixes.push(from_row(row)?);
         }
     }
-    Ok(Some((entity, prefixes)))
+    Ok(found)
 }
 
 /// Moves a prefix to another place among those of its network.

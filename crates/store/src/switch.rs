@@ -79,15 +79,17 @@ pub async fn connections_of_switch(tx: &mut Tx, switch: &str) -> Result<Vec<Conn
 /// # Errors
 /// The database failed.
 pub async fn of_project(tx: &mut Tx, project: &str) -> Result<Vec<String>, Error> {
-    tx.fetch_all(
+    of_projects(tx, &[project]).await
+}
+
+async fn of_projects(tx: &mut Tx, projects: &[&str]) -> Result<Vec<String>, Error> {
+    let (holes, values) = crate::db::list(projects);
+    let sql = format!(
         "SELECT DISTINCT switch_connection.switch FROM switch_connection
-         JOIN machine ON machine.id = switch_connection.machine WHERE machine.project = $1 ORDER BY 1",
-        &[project.into()],
-    )
-    .await?
-    .iter()
-    .map(|row| row.text(0))
-    .collect()
+         JOIN machine ON machine.id = switch_connection.machine WHERE machine.project IN ({holes})
+         ORDER BY 1"
+    );
+    tx.fetch_all(sql, &values).await?.iter().map(|row| row.text(0)).collect()
 }
 
 /// Replaces the cables of a machine.
@@ -230,7 +232,15 @@ pub fn nudge(tx: &mut Tx, switch: &str) {
 /// # Errors
 /// The database failed.
 pub async fn nudge_project(tx: &mut Tx, project: &str) -> Result<(), Error> {
-    for switch in of_project(tx, project).await? {
+    nudge_projects(tx, &[project]).await
+}
+
+/// As [`nudge_project`] of several projects, in one question.
+///
+/// # Errors
+/// The database failed.
+pub async fn nudge_projects(tx: &mut Tx, projects: &[&str]) -> Result<(), Error> {
+    for switch in of_projects(tx, projects).await? {
         nudge(tx, &switch);
     }
     Ok(())

@@ -22,6 +22,10 @@ const LEASE_US: i64 = 60 * 1_000_000;
 const DEADLINE_US: i64 = 30 * 60 * 1_000_000;
 /// A stream looks for commands that often, also when nobody wakes it.
 const POLL: Duration = Duration::from_secs(10);
+/// A client that vanished is noticed within this. Whoever goes so soon after a command may not have got it.
+const DOUBT_US: i64 = 30 * 1_000_000;
+/// Who got a command and then lost the stream has so long to say that it is done, before somebody else gets it, too.
+const GRACE_US: i64 = 5 * 1_000_000;
 /// Kind of the jobs.
 const KIND: &str = "machine:bmc-command";
 
@@ -247,42 +251,54 @@ async fn wait(
     let mut watcher = app.db.watch(&format!("job/{queue}"));
     let (sender, stream) = stream::open(&app);
     tokio::spawn(async move {
+        let mut undelivered = None;
         loop {
-            match next(&app, &queue, &lease).await {
-                Ok(Some(command)) => {
-                    if !sender.send(Ok(command)).await {
-                        return;
+            let pause = match next(&app, &queue, &lease).await {
+                Ok(Next::Command(job, command)) => {
+                    if !sender.deliver(Ok(*command)).await {
+                        undelivered = Some(job);
+                        break;
                     }
                     continue;
                 }
-                Ok(None) => {}
+                Ok(Next::Later(pause)) => pause,
                 Err(error) => {
                     sender.send(Err(error.into())).await;
-                    return;
+                    break;
                 }
-            }
+            };
             tokio::select! {
-                () = sender.closed() => return,
+                () = sender.closed() => break,
                 () = watcher.changed() => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+        }
+        if let Err(error) = leave(&app, &queue, &lease, undelivered.as_deref()).await {
+            tracing::warn!(queue, %error, "a command waits until the lease of its lost stream ends");
         }
     });
     Ok(stream)
 }
 
-/// The next command of a partition, leased to this stream.
-async fn next(
-    app: &App,
-    queue: &str,
-    lease: &str,
-) -> Result<Option<infra::WaitForBMCCommandResponse>, Error> {
+/// What a stream has to do.
+enum Next {
+    /// Tell this command, which is leased to it.
+    Command(Box<Job>, Box<infra::WaitForBMCCommandResponse>),
+    /// Nothing until then, unless something changes.
+    Later(Duration),
+}
+
+/// The next command of a partition.
+async fn next(app: &App, queue: &str, lease: &str) -> Result<Next, Error> {
     loop {
         let now_us = Timestamp::now().as_microsecond();
         let mut tx = app.db.begin_write().await?;
         let Some(mut job) = job::claim(&mut tx, queue, lease, now_us, now_us + LEASE_US).await?
         else {
-            return Ok(None);
+            // a lease that ends sooner is waited for
+            let due_us = job::due_after(&mut tx, queue, now_us).await?;
+            let pause = due_us.map_or(POLL, |us| Duration::from_micros(us.abs_diff(now_us)));
+            return Ok(Next::Later(pause.min(POLL)));
         };
         let payload: Payload = serde_json::from_str(&job.payload)
             .map_err(|e| Error::internal(format!("job {} is damaged: {e}", job.id)))?;
@@ -293,14 +309,33 @@ async fn next(
             continue;
         }
         tx.commit().await?;
-        return Ok(Some(infra::WaitForBMCCommandResponse {
+        let command = infra::WaitForBMCCommandResponse {
             uuid: payload.machine,
             bmc_command: payload.command.into(),
             machine_bmc: report.bmc,
-            command_id: job.id,
+            command_id: job.id.clone(),
             ..Default::default()
-        }));
+        };
+        return Ok(Next::Command(Box::new(job), Box::new(command)));
     }
+}
+
+/// A stream has ended: what its client did not get is there for others at once, what it may not have got soon. Who has got it and
+/// is working on it says so by its id, also without the stream.
+async fn leave(
+    app: &App,
+    queue: &str,
+    lease: &str,
+    undelivered: Option<&Job>,
+) -> Result<(), Error> {
+    let now_us = Timestamp::now().as_microsecond();
+    let mut tx = app.db.begin_write().await?;
+    if let Some(job) = undelivered {
+        job::give_back(&mut tx, job, lease, now_us).await?;
+    }
+    let doubtful = now_us - DOUBT_US + LEASE_US;
+    job::shorten(&mut tx, queue, lease, doubtful, now_us + GRACE_US).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn finish(tx: &mut Tx, job: &mut Job, error: Option<&str>, now_us: i64) -> Result<(), Error> {

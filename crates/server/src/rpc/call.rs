@@ -117,6 +117,12 @@ impl Call {
         Ok(self.app.db.begin_read().await?)
     }
 
+    /// Whether it is to be done once, however often it is sent: then its transaction is its own.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        self.once.is_some()
+    }
+
     /// Microseconds since 1970.
     #[must_use]
     pub fn now_us(&self) -> i64 {

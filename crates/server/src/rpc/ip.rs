@@ -1,6 +1,7 @@
 //! `IPService` for users and operators.
 
 mod query;
+pub(super) mod together;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,60 +68,42 @@ async fn create(
     call: &Call,
     request: api::IPServiceCreateRequest,
 ) -> Result<api::IPServiceCreateResponse, Error> {
+    let want = want(&request)?;
+    let operator = call.caller.as_ref().is_some_and(crate::auth::Caller::is_admin_editor);
+    let special = call.is_once()
+        || matches!(want, Want::Exactly(_))
+        || request.machine.is_some()
+        || request.labels.labels.contains_key(MACHINE_LABEL);
+    let mut done = None;
+    if !special {
+        done = together::take(&call.app, &request, want, operator, call.now_us()).await;
+    }
     let mut tries = 1;
-    loop {
-        match create_once(call, &request).await {
-            Err(error) if error.code() == ErrorCode::Aborted && tries < TRIES => {
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-            Ok(ip) => {
-                return Ok(api::IPServiceCreateResponse { ip: ip.into(), ..Default::default() });
-            }
+    while done.is_none() {
+        match create_alone(call, &request, want, operator).await {
+            Err(error) if error.code() == ErrorCode::Aborted && tries < TRIES => tries += 1,
+            outcome => done = Some(outcome),
         }
     }
+    let ip = done.transpose()?;
+    Ok(api::IPServiceCreateResponse { ip: ip.into(), ..Default::default() })
 }
 
-async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Result<api::IP, Error> {
-    let want = want(request)?;
-    let operator = call.caller.as_ref().is_some_and(crate::auth::Caller::is_admin_editor);
+async fn create_alone(
+    call: &Call,
+    request: &api::IPServiceCreateRequest,
+    want: Want,
+    operator: bool,
+) -> Result<api::IP, Error> {
     let mut tx = call.write().await?;
     let (row, prefixes) = store::prefix::with_network(&mut tx, &request.network)
         .await?
         .ok_or_else(|| Error::not_found("network", &request.network))?;
-    let network: api::Network = wire::decode(&row)?;
-    let owner = network.project.as_deref();
-    let kind = network::kind_of(&network);
-    // nobody learns that a network of somebody else exists
-    if owner.is_some_and(|owner| owner != request.project)
-        && kind != model::network::Type::ChildShared
-    {
-        return Err(Error::not_found("network", &request.network));
-    }
-    may_take(&network.id, kind, owner, &request.project, operator).map_err(
-        |refusal| match refusal {
-            Refusal::Invalid(sentence) => Error::invalid(sentence),
-            Refusal::Denied(sentence) => Error::denied(sentence),
-        },
-    )?;
+    check_network(&wire::decode(&row)?, request, operator)?;
     check_machine(&mut tx, request).await?;
-    let ip = ipam::acquire_from(
-        &mut tx,
-        call.now_us(),
-        &ipam::Request {
-            project: &request.project,
-            network: &request.network,
-            want,
-            name: request.name.as_deref().unwrap_or_default(),
-            description: request.description.as_deref().unwrap_or_default(),
-            kind: request.r#type.and_then(|kind| kind.as_known()).unwrap_or_default(),
-            machine: request.machine.as_deref(),
-            labels: request.labels.as_option().cloned(),
-        },
-        &prefixes,
-    )
-    .await
-    .map_err(|error| match error.code() {
+    let asked = asked(request, want);
+    let ip = ipam::acquire_from(&mut tx, call.now_us(), &asked, &prefixes).await;
+    let ip = ip.map_err(|error| match error.code() {
         // the network was read just now: it is the project that the row refers to
         ErrorCode::FailedPrecondition => Error::precondition(format!(
             "no project with id \"{}\" found, or network {} is being deleted",
@@ -132,6 +115,41 @@ async fn create_once(call: &Call, request: &api::IPServiceCreateRequest) -> Resu
     store::switch::nudge_project(&mut tx, &request.project).await?;
     tx.commit().await?;
     Ok(ip)
+}
+
+fn asked(request: &api::IPServiceCreateRequest, want: Want) -> ipam::Request<'_> {
+    ipam::Request {
+        project: &request.project,
+        network: &request.network,
+        want,
+        name: request.name.as_deref().unwrap_or_default(),
+        description: request.description.as_deref().unwrap_or_default(),
+        kind: request.r#type.and_then(|kind| kind.as_known()).unwrap_or_default(),
+        machine: request.machine.as_deref(),
+        labels: request.labels.as_option().cloned(),
+    }
+}
+
+/// Whether the project may take an address from a network.
+fn check_network(
+    network: &api::Network,
+    request: &api::IPServiceCreateRequest,
+    operator: bool,
+) -> Result<(), Error> {
+    let owner = network.project.as_deref();
+    let kind = network::kind_of(network);
+    // nobody learns that a network of somebody else exists
+    if owner.is_some_and(|owner| owner != request.project)
+        && kind != model::network::Type::ChildShared
+    {
+        return Err(Error::not_found("network", &request.network));
+    }
+    may_take(&network.id, kind, owner, &request.project, operator).map_err(
+        |refusal| match refusal {
+            Refusal::Invalid(sentence) => Error::invalid(sentence),
+            Refusal::Denied(sentence) => Error::denied(sentence),
+        },
+    )
 }
 
 fn want(request: &api::IPServiceCreateRequest) -> Result<Want, Error> {

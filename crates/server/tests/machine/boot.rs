@@ -1,5 +1,7 @@
 //! From power-on to the pool, and what can go wrong on the way.
 
+use std::io::Write as _;
+
 use serde_json::json;
 
 use crate::hall::Hall;
@@ -183,5 +185,37 @@ fn a_failure_is_visible_and_keeps_the_machine_out_of_the_pool() {
             json!({"query": {"only": ["MACHINE_ISSUE_TYPE_CRASH_LOOP"]}}),
         );
         assert_eq!(issues["issues"][0]["uuid"], waiting.uuid.as_str());
+    });
+}
+
+#[test]
+fn an_allocation_that_a_vanished_installer_was_told_is_told_again() {
+    on_all(|world| {
+        let hall = Hall::new(world);
+        hall.rack("r1", 4);
+        drop(hall.machine("r1", 1));
+        let uuid = Hall::id("r1", 1);
+        hall.until("nobody waits", || !hall.waits(&uuid));
+        // power is lost: the connection stays open and nobody reads
+        let body = json!({"uuid": uuid}).to_string();
+        let length = u32::try_from(body.len()).expect("short").to_be_bytes();
+        let head = format!(
+            "POST /metalstack.infra.v2.BootService/Wait HTTP/1.1\r\nhost: metal\r\ncontent-type: application/connect+json\r\n\
+             authorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            hall.agent,
+            5 + body.len()
+        );
+        let address = world.url().trim_start_matches("http://").to_owned();
+        let mut dead = std::net::TcpStream::connect(address).expect("connected");
+        let request = [head.as_bytes(), &[0], &length, body.as_bytes()].concat();
+        dead.write_all(&request).expect("sent");
+        hall.until("the machine waits", || hall.waits(&uuid));
+        let machine = hall.allocate(json!({}));
+        assert_eq!(machine["uuid"], uuid.as_str());
+        // it comes back while the server still believes in the first connection
+        let allocation = hall.wait(uuid.clone()).allocation();
+        assert_eq!(allocation.uuid, text(&machine["allocation"]["uuid"]));
+        drop(dead);
+        assert!(!hall.waits(&uuid), "it is in use");
     });
 }

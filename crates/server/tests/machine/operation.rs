@@ -174,6 +174,41 @@ fn commands_go_to_the_bmc_in_order_and_once() {
 }
 
 #[test]
+fn a_command_whose_listener_has_gone_comes_again_soon() {
+    on_all(|world| {
+        let hall = Hall::new(world);
+        hall.rack("r1", 4);
+        let waiting = hall.machine("r1", 1);
+        hall.allocate(json!({}));
+        let bmc = json!({"partition": "p1", "bmcReports": [{"uuid": waiting.uuid, "bmc": {"address": "10.2.0.1:623", "mac": "00:00:00:00:00:01", "user": "root", "password": "secret"}}]});
+        hall.infra("BMCService/UpdateBMCInfo", bmc);
+        for command in ["OFF", "ON"] {
+            let command = format!("MACHINE_BMC_COMMAND_{command}");
+            let request =
+                json!({"uuid": waiting.uuid, "project": hall.project, "command": command});
+            world.ok(&hall.user, "api.v2.MachineService/BMCCommand", request);
+        }
+        let next = || {
+            let path = "/metalstack.infra.v2.BMCService/WaitForBMCCommand";
+            let request = json!({"partition": "p1"});
+            world.open_stream(&hall.agent, path, &request).expect("a stream")["commandId"].clone()
+        };
+        let begin = std::time::Instant::now();
+        let (told, mut again) = (next(), json!(null));
+        assert!(told.is_string());
+        assert!(next().is_null(), "whoever got it may still be working on it");
+        hall.until("it is told again", || {
+            again = next();
+            again.is_string()
+        });
+        assert_eq!(again, told, "the first one, although there is another");
+        assert!(begin.elapsed().as_secs() < 30, "not as late as its lease would end");
+        hall.infra("BMCService/BMCCommandDone", json!({"commandId": told}));
+        hall.until("the second follows", || next().as_str().is_some_and(|id| told != id));
+    });
+}
+
+#[test]
 fn issues_are_found() {
     on_all(|world| {
         let hall = Hall::new(world);

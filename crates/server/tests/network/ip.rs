@@ -233,3 +233,57 @@ fn addresses_that_are_taken_at_once_are_different() {
         assert_eq!(code(&site.try_ip(&network, json!({}))), "resource_exhausted");
     });
 }
+
+#[test]
+fn who_asks_at_the_same_time_gets_what_each_would_get_alone() {
+    on_all(|world| {
+        let site = Site::new(world);
+        let private = id(&site.private(json!({})));
+        let mine = site.project.as_str();
+        let nobody = "00000000-0000-4000-8000-00000000abcd";
+        // the internet has six addresses of IPv4, and two are asked for that nobody has
+        let asked: Vec<_> = (0..48)
+            .map(|number| match number % 8 {
+                0 | 4 => (mine, "internet", "V4", "resource_exhausted"),
+                1 => (mine, "internet", "V6", ""),
+                2 => (mine, "nothing", "V4", "not_found"),
+                3 => (nobody, "internet", "V6", "failed_precondition"),
+                5 => (mine, "super", "V4", "invalid_argument"),
+                _ => (mine, private.as_str(), "V4", ""),
+            })
+            .collect();
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let ask = |project: &str, network: &str, family: &str| {
+                let family = format!("IP_ADDRESS_FAMILY_{family}");
+                let request = json!({"project": project, "network": network, "addressFamily": family, "name": "together"});
+                world.call(&site.admin, "api.v2.IPService/Create", request)
+            };
+            let calls: Vec<_> = asked
+                .iter()
+                .map(|(project, network, family, _)| {
+                    scope.spawn(move || ask(project, network, family))
+                })
+                .collect();
+            calls.into_iter().map(|call| call.join().expect("no panic")).collect()
+        });
+        let (mut taken, mut full) = (BTreeSet::new(), 0);
+        for ((_, network, family, wanted), answer) in asked.iter().zip(&answers) {
+            if let Ok(answer) = answer {
+                assert!(["", "resource_exhausted"].contains(wanted), "{network}: {answer}");
+                let ip = &answer["ip"];
+                assert!(ip["meta"]["createdAt"].is_string() && ip["name"] == "together", "{ip}");
+                assert!(taken.insert(text(&ip["ip"])), "{ip} was given to two");
+            } else {
+                assert_eq!(code(answer), *wanted, "{network} {family}: {answer:?}");
+                full += usize::from(*wanted == "resource_exhausted");
+            }
+        }
+        assert_eq!(full, 6, "of twelve");
+        let of = |first: &str| taken.iter().filter(|ip| ip.starts_with(first)).count();
+        assert_eq!((of("212.34.83."), of("2001:db8::"), of("10.0.")), (6, 6, 12));
+        let list = world.ok(&site.admin, "admin.v2.IPService/List", json!({}));
+        let stored: BTreeSet<_> =
+            list["ips"].as_array().expect("ips").iter().map(|ip| text(&ip["ip"])).collect();
+        assert_eq!(stored, taken);
+    });
+}

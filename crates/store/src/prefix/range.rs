@@ -4,6 +4,8 @@
 //! for each other. When all ranges are held, whoever had to wait cuts the last one into pieces: a space that is asked for
 //! by many at once gets as many ranges as it needs, all others have few.
 
+use std::collections::HashMap;
+
 use model::pool::Range;
 
 use crate::Error;
@@ -80,6 +82,94 @@ pub async fn take(tx: &mut Tx, space: &str) -> Result<Option<u128>, Error> {
         }
     }
     Err(Error::Conflict)
+}
+
+/// Takes the lowest free numbers of several spaces, so many of each, in few statements and without waiting for anybody. It is
+/// fewer of a space when others hold what is free, or when its lowest two ranges hold no more.
+///
+/// # Errors
+/// The database failed.
+pub async fn take_many(tx: &mut Tx, wanted: &[(&str, usize)]) -> Result<Vec<Vec<u128>>, Error> {
+    let mut free = lowest_two(tx, wanted).await?;
+    let (mut numbers, mut moved, mut used_up) = (Vec::new(), Vec::new(), Vec::new());
+    for (space, count) in wanted {
+        let mut taken = Vec::new();
+        for range in free.remove(*space).unwrap_or_default() {
+            let missing = count - taken.len();
+            let some: Vec<_> = (range.first..=range.last).take(missing).collect();
+            match some.last() {
+                Some(last) if *last == range.last => used_up.push((*space, range.first)),
+                Some(last) => moved.push((*space, range.first, last + 1)),
+                None => {}
+            }
+            taken.extend(some);
+        }
+        numbers.push(taken);
+    }
+    set_firsts(tx, &moved).await?;
+    for (space, first) in used_up {
+        remove(tx, space, first).await?;
+        replenish(tx, space).await?;
+    }
+    Ok(numbers)
+}
+
+/// The lowest two ranges of each space that nobody holds, which are held then. Of others there is nothing.
+async fn lowest_two<'a>(
+    tx: &mut Tx,
+    spaces: &[(&'a str, usize)],
+) -> Result<HashMap<&'a str, Vec<Range>>, Error> {
+    let names: Vec<_> = spaces.iter().map(|(space, _)| *space).collect();
+    let skip = tx.skip_locked();
+    // the same space twice would be held by ourselves already, which is no harm: a range that was told is told again
+    let (_, values) = crate::db::list(&names);
+    let parts: Vec<_> = (1..=values.len())
+        .map(|number| {
+            format!(
+                "SELECT space, first, last FROM (SELECT space, first, last FROM free_range
+                 WHERE space = ${number} ORDER BY first LIMIT 2{skip}) AS r{number}"
+            )
+        })
+        .collect();
+    let mut found: HashMap<&str, Vec<Range>> = HashMap::new();
+    if parts.is_empty() {
+        return Ok(found);
+    }
+    for row in &tx.fetch_all(parts.join(" UNION ALL "), &values).await? {
+        let (space, first, last) =
+            (row.text(0)?, from_hex(&row.text(1)?)?, from_hex(&row.text(2)?)?);
+        let Some(name) = names.iter().find(|name| **name == space) else { continue };
+        let ranges = found.entry(*name).or_default();
+        let range = Range { first, last };
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    Ok(found)
+}
+
+/// Takes numbers off the fronts of held ranges: space, first number, new first number.
+async fn set_firsts(tx: &mut Tx, ranges: &[(&str, u128, u128)]) -> Result<(), Error> {
+    // not more different statements than powers of two, see [`crate::db::list`]
+    let mut rest = ranges;
+    while !rest.is_empty() {
+        let (some, others) = rest.split_at(1 << rest.len().ilog2());
+        let mut values: Vec<Value> = Vec::new();
+        let (mut cases, mut terms) = (String::new(), Vec::new());
+        for (space, old, new) in some {
+            let n = values.len();
+            let term = format!("space = ${} AND first = ${}", n + 1, n + 2);
+            cases += &format!(" WHEN {term} THEN ${}", n + 3);
+            terms.push(format!("({term})"));
+            values.extend([(*space).into(), to_hex(*old).into(), to_hex(*new).into()]);
+        }
+        // each by the primary key, whatever the planner thinks of the size of the table
+        let sql =
+            format!("UPDATE free_range SET first = CASE{cases} END WHERE {}", terms.join(" OR "));
+        tx.execute(sql, &values).await?;
+        rest = others;
+    }
+    Ok(())
 }
 
 /// Takes this very number; false when it is not free.

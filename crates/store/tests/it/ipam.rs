@@ -63,6 +63,7 @@ async fn free_numbers(tx: &mut Tx, space: &str) -> BTreeSet<u128> {
 #[derive(Clone, Debug)]
 enum Step {
     Take,
+    Many(usize),
     Exact(u128),
     Give(usize),
 }
@@ -70,6 +71,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => Just(Step::Take),
+        2 => (1_usize..8).prop_map(Step::Many),
         1 => (0_u128..24).prop_map(Step::Exact),
         3 => any::<usize>().prop_map(Step::Give),
     ];
@@ -87,6 +89,17 @@ async fn ranges_are_like_the_model(db: &Db, space: &str, steps: Vec<Step>) {
                 let got = range::take(&mut tx, space).await.expect("take");
                 assert_eq!(got, free.pop_first(), "the lowest");
                 taken.extend(got);
+            }
+            Step::Many(count) => {
+                let got = range::take_many(&mut tx, &[(space, count), ("nothing", 2)]).await;
+                let [got, nothing]: [Vec<_>; 2] =
+                    got.expect("take").try_into().expect("two spaces");
+                assert_eq!(nothing, []);
+                assert!(got.len() <= count && (free.is_empty() || !got.is_empty()));
+                for number in got {
+                    assert_eq!(free.pop_first(), Some(number), "the lowest");
+                    taken.push(number);
+                }
             }
             Step::Exact(number) => {
                 let got = range::take_exact(&mut tx, space, number).await.expect("take");
@@ -236,7 +249,12 @@ async fn many_who_take_at_once_never_get_the_same_number_and_none_is_lost() {
                         // some change their mind, some give back what they have
                         let number = retrying!({
                             let mut tx = db.begin_write().await?;
-                            let number = range::take(&mut tx, "s").await?;
+                            let number = if taker % 3 == 0 {
+                                let some = range::take_many(&mut tx, &[("s", 1)]).await?;
+                                some.into_iter().flatten().next()
+                            } else {
+                                range::take(&mut tx, "s").await?
+                            };
                             if (round + taker) % 5 != 0 {
                                 tx.commit().await?;
                                 return Ok(number);
