@@ -98,9 +98,13 @@ impl World {
         let vrfs = of == "leaf" && self.leaf.is_some();
         self.within(of, async || {
             for daemon in ["zebra", "bfdd", "bgpd"] {
-                let namespaces = if vrfs && daemon == "zebra" { " -n" } else { "" };
+                let own = match daemon {
+                    "zebra" if vrfs => " -s 90000000 -n",
+                    "bfdd" => "",
+                    _ => " -s 90000000",
+                };
                 run(&format!(
-                    "{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1 -s 90000000{namespaces}"
+                    "{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1{own}"
                 ));
             }
         });
