@@ -9,6 +9,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use buffa::Message;
 use proto::api;
 use serde_json::{Value, json};
 use store::event::Events;
@@ -122,6 +123,7 @@ async fn fill(database: &str, machines: u64) -> String {
         let mut tx = db.begin_write().await.expect("begin");
         for number in first..(first + 1_000).min(machines) {
             let body = machine(number);
+            let message: api::Machine = serde_json::from_value(body.clone()).expect("machine");
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let id = text(&body["uuid"]).expect("id");
             let columns = [
@@ -131,8 +133,10 @@ async fn fill(database: &str, machines: u64) -> String {
                 text(&body["allocation"]["project"]).as_deref().into(),
                 text(&body["allocation"]["uuid"]).as_deref().into(),
                 i64::from(api::MachineState::Available as i32).into(),
+                message.encode_to_vec().into(),
+                0.into(),
             ];
-            store::machine::TABLE
+            store::machine::ENCODED
                 .insert(&mut tx, &row(&id, &body), &columns)
                 .await
                 .expect("machine");

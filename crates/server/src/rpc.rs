@@ -44,7 +44,7 @@ use proto::api::{MethodServiceExt, VersionServiceExt};
 use store::Db;
 
 pub use call::Call;
-pub(crate) use call::service;
+pub(crate) use call::{Either, service};
 pub use error::{Error, Reason};
 pub(crate) use gate::source_of;
 pub use health::Cache as HealthCache;

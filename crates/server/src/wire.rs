@@ -1,6 +1,7 @@
 //! Between rows and the contract's messages. The stored body is the message itself as JSON (docs/adr/0004); what optimistic
 //! locking needs lives in columns and is put into the message's meta when it is read.
 
+use buffa::Message;
 use buffa_types::google::protobuf::{Duration, Timestamp};
 use proto::api::{self, update_labels::Strategy};
 use serde::Serialize;
@@ -60,15 +61,33 @@ pub fn encode(message: &impl Serialize) -> Result<String, Error> {
 /// # Errors
 /// The row was written by a newer version or damaged.
 pub fn decode<M: Stored>(row: &Entity) -> Result<M, Error> {
-    let mut message: M = serde_json::from_str(&row.body)
-        .map_err(|e| Error::internal(format!("stored entity {} is damaged: {e}", row.id)))?;
+    let mut message: M = serde_json::from_str(&row.body).map_err(|e| damaged(row, &e))?;
     stamp(&mut message, row);
     Ok(message)
 }
 
+/// As [`decode`], of a row whose message is there in binary form.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_binary<M: Stored + Message>(row: &Entity, encoded: &[u8]) -> Result<M, Error> {
+    let mut message = M::decode_from_slice(encoded).map_err(|e| damaged(row, &e))?;
+    stamp(&mut message, row);
+    Ok(message)
+}
+
+/// What is stored cannot be read.
+pub(crate) fn damaged(row: &Entity, error: &dyn std::error::Error) -> Error {
+    Error::internal(format!("stored entity {} is damaged: {error}", row.id))
+}
+
 /// Sets the times and the generation of a message to those of its row.
 pub fn stamp(message: &mut impl Stored, row: &Entity) {
-    let meta = message.meta();
+    date(message.meta(), row);
+}
+
+/// As [`stamp`], of a meta alone.
+pub(crate) fn date(meta: &mut api::Meta, row: &Entity) {
     meta.created_at = timestamp_us(row.created_at_us).into();
     meta.updated_at = timestamp_us(row.updated_at_us).into();
     meta.generation = u64::try_from(row.generation).unwrap_or_default();

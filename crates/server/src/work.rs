@@ -8,7 +8,7 @@ use daemon::{Period, every};
 use jiff::Timestamp;
 use store::waiting;
 
-use crate::rpc::{App, Error, release_next};
+use crate::rpc::{App, Error, machine_record, release_next};
 
 /// A replica that was silent for so long is dead, and what waits at it waits no longer.
 const LEASE_US: i64 = 20 * 1_000_000;
@@ -48,6 +48,12 @@ pub(crate) fn start(app: &Arc<App>) {
     spawn(JUDGE, Work::Judge);
     spawn(SWEEP, Work::Sweep);
     tokio::spawn(crate::vpn::sync::run(Arc::clone(app)));
+    let encoding = Arc::clone(app);
+    tokio::spawn(async move {
+        if let Err(error) = machine_record::encode_all(&encoding).await {
+            tracing::warn!(%error, "machines of an older version stay slow to list until they change");
+        }
+    });
     let app = Arc::clone(app);
     tokio::spawn(async move { releases(&app).await });
 }

@@ -13,6 +13,8 @@ mod boot;
 mod defect;
 #[path = "machine/hall.rs"]
 mod hall;
+#[path = "machine/list.rs"]
+mod list;
 #[path = "machine/operation.rs"]
 mod operation;
 #[path = "machine/race.rs"]

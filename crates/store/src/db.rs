@@ -95,6 +95,14 @@ pub enum Value {
     OptText(Option<String>),
     /// `bigint` that may be absent
     OptInt(Option<i64>),
+    /// `bytea`
+    Bytes(Vec<u8>),
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
 }
 
 impl From<Option<&str>> for Value {
@@ -171,6 +179,17 @@ impl Row {
         })
     }
 
+    /// The bytes in a column, counted from 0, if there are some.
+    ///
+    /// # Errors
+    /// The column does not exist or holds something else.
+    pub(crate) fn opt_bytes(&self, column: usize) -> Result<Option<Vec<u8>>, Error> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
     /// The number in a column, counted from 0, if there is one.
     ///
     /// # Errors
@@ -214,6 +233,7 @@ macro_rules! bound {
             Value::Bool(truth) => query.bind(*truth),
             Value::OptText(text) => query.bind(text.clone()),
             Value::OptInt(number) => query.bind(*number),
+            Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
     };
 }

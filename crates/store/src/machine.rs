@@ -2,6 +2,7 @@
 
 use crate::db::{Row, Tx, Value};
 use crate::event::Events;
+use crate::table::{COMMON, from_row};
 use crate::{Entity, Error, Table, entity_table};
 
 /// Columns: `partition`, `rack`, `size` (empty when not known), `project` and `allocation` (absent when free), `state` (the
@@ -10,6 +11,27 @@ pub const TABLE: Table = Table {
     name: "machine",
     columns: &["partition", "rack", "size", "project", "allocation", "state"],
 };
+
+/// As [`TABLE`], for those who write the message in its binary form as well: `encoded` says what the body of `encoded_generation`
+/// says. Who does not know of it leaves it behind, and then the body alone counts (docs/adr/0010).
+pub const ENCODED: Table = Table {
+    name: TABLE.name,
+    columns: &[
+        "partition",
+        "rack",
+        "size",
+        "project",
+        "allocation",
+        "state",
+        "encoded",
+        "encoded_generation",
+    ],
+};
+
+pub(crate) const ENCODED_SCHEMA: &[&str] = &[
+    "ALTER TABLE machine ADD COLUMN encoded bytea",
+    "ALTER TABLE machine ADD COLUMN encoded_generation bigint",
+];
 
 pub(crate) const SCHEMA: &[&str] = &[
     entity_table!(
@@ -48,8 +70,10 @@ pub async fn of_project(
 /// A machine with what the narrow tables know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// The machine.
+    /// The machine. Its body is empty when there is a binary form, which is half as long and read in a fraction of the time.
     pub row: Entity,
+    /// The binary form of the message, if whoever wrote the row knew of it.
+    pub encoded: Option<Vec<u8>>,
     /// What happened to it.
     pub events: Option<Events>,
     /// What is known of its BMC.
@@ -78,13 +102,14 @@ pub struct Filter<'a> {
 }
 
 const WHOLE: &str =
-    "m.id, m.body, m.generation, m.created_at, m.updated_at, e.body, e.last_event_at, e.liveliness,
-    e.crash_loop, e.failed_reclaim, b.address, b.body, b.updated_at, w.stream, m.partition, m.size";
+    "m.id, CASE WHEN m.encoded_generation = m.generation THEN '' ELSE m.body END, m.generation, m.created_at,
+    m.updated_at, e.body, e.last_event_at, e.liveliness, e.crash_loop, e.failed_reclaim, b.address, b.body, b.updated_at,
+    w.stream, m.partition, m.size, CASE WHEN m.encoded_generation = m.generation THEN m.encoded END";
 const BESIDE: &str = "machine m LEFT JOIN machine_event e ON e.machine = m.id
     LEFT JOIN machine_bmc b ON b.machine = m.id LEFT JOIN waiting w ON w.machine = m.id";
 
 fn whole_from(row: &Row) -> Result<Whole, Error> {
-    let machine = crate::table::from_row(row)?;
+    let machine = from_row(row)?;
     let events = match row.opt_text(5)? {
         Some(body) => Some(Events {
             machine: machine.id.clone(),
@@ -107,6 +132,7 @@ fn whole_from(row: &Row) -> Result<Whole, Error> {
     };
     Ok(Whole {
         row: machine,
+        encoded: row.opt_bytes(16)?,
         events,
         bmc,
         waits: row.opt_text(13)?.is_some(),
@@ -173,7 +199,32 @@ pub async fn whole(
         })),
         None => Ok(None),
     };
-    Ok(Some((whole_from(&row)?, entity(16)?, entity(21)?)))
+    Ok(Some((whole_from(&row)?, entity(17)?, entity(22)?)))
+}
+
+/// Machines without a binary form of what they say now, ordered by id, from behind `after`, at most `limit`.
+///
+/// # Errors
+/// The database failed.
+pub async fn unencoded(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<Entity>, Error> {
+    let sql = format!(
+        "SELECT {COMMON} FROM machine WHERE id > $1 AND (encoded_generation IS NULL OR encoded_generation <> generation)
+         ORDER BY id LIMIT {limit}"
+    );
+    tx.fetch_all(sql, &[after.into()]).await?.iter().map(from_row).collect()
+}
+
+/// Adds the binary form of what a row says, unless the row was changed since; the machine itself does not change.
+///
+/// # Errors
+/// The database failed.
+pub async fn encode(tx: &mut Tx, row: &Entity, encoded: Vec<u8>) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE machine SET encoded = $3, encoded_generation = $2 WHERE id = $1 AND generation = $2",
+        &[(&row.id).into(), row.generation.into(), encoded.into()],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Ids, partitions, sizes and states of all machines: what capacity is counted from.

@@ -32,6 +32,7 @@ const STEPS: &[&[&[&str]]] = &[
     ],
     &[crate::login::SCHEMA],
     &[crate::idempotency::SCHEMA, crate::vpn::SCHEMA],
+    &[crate::machine::ENCODED_SCHEMA],
     &[crate::firewall::SCHEMA],
 ];
 

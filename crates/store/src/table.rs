@@ -64,7 +64,7 @@ macro_rules! entity_table {
     };
 }
 
-const COMMON: &str = "id, body, generation, created_at, updated_at";
+pub(crate) const COMMON: &str = "id, body, generation, created_at, updated_at";
 
 impl Table {
     /// Begins a query.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buffa::Message;
 use model::prefix::Block;
 use proto::api;
 use serde_json::{Value, json};
@@ -287,6 +288,7 @@ fn body(number: u64) -> Value {
 async fn machine(tx: &mut Tx, number: u64) {
     let id = id(0, number);
     let body = body(number);
+    let message: api::Machine = serde_json::from_value(body.clone()).expect("machine");
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let columns = [
         text(&body["partition"]["id"]).unwrap_or_default().into(),
@@ -295,8 +297,10 @@ async fn machine(tx: &mut Tx, number: u64) {
         text(&body["allocation"]["project"]).as_deref().into(),
         text(&body["allocation"]["uuid"]).as_deref().into(),
         i64::from(api::MachineState::Available as i32).into(),
+        message.encode_to_vec().into(),
+        0.into(),
     ];
-    store::machine::TABLE.insert(tx, &row(&id, &body), &columns).await.expect("machine");
+    store::machine::ENCODED.insert(tx, &row(&id, &body), &columns).await.expect("machine");
     let event = |event: &str, minute: u32, message: &str| {
         json!({"time": format!("2026-09-21T14:{minute:02}:20Z"),
         "event": format!("MACHINE_PROVISIONING_EVENT_TYPE_{event}"), "message": message})

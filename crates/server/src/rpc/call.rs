@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use connectrpc::{RequestContext, Response, ServiceResult};
+use connectrpc::{MaybeBorrowed, PreEncoded, RequestContext, Response, ServiceResult};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,9 @@ use store::Tx;
 use super::{App, Error};
 use crate::auth::Caller;
 use crate::idempotency::{self, Once};
+
+/// An answer as a message, or in binary form already for those who speak it.
+pub(crate) type Either<M> = MaybeBorrowed<M, PreEncoded<M>>;
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// When the call began.
     pub now: Timestamp,
+    /// The caller speaks protobuf, not JSON.
+    pub binary: bool,
     /// It is to be done once, however often it is sent.
     once: Option<Arc<Once>>,
     /// Digest of its request, then.
@@ -44,6 +49,7 @@ impl Call {
             app: Arc::clone(app),
             caller,
             now: Timestamp::now(),
+            binary: speaks_binary(ctx.header(http::header::CONTENT_TYPE)),
             once: once.map(Arc::new),
             request: request.unwrap_or_default(),
         })
@@ -130,12 +136,19 @@ impl Call {
     }
 }
 
+/// The type of a request tells the codec of its answer: `application/proto`, `application/grpc`, `application/grpc-web+proto`.
+fn speaks_binary(kind: Option<&http::HeaderValue>) -> bool {
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("json");
+    !kind.to_ascii_lowercase().contains("json")
+}
+
 /// Writes the `impl` of a service: each line names the method, its messages and the function that handles it,
-/// `async fn(&Call, Request) -> Result<Response, Error>`; below `streams`, those whose function returns
-/// `Result<ServiceStream<Response>, Error>`.
+/// `async fn(&Call, Request) -> Result<Response, Error>`; below `long`, those that only read and whose function returns
+/// `Result<Either<Response>, Error>`; below `streams`, those whose function returns `Result<ServiceStream<Response>, Error>`.
 macro_rules! service {
     (
         $package:ident :: $service:ident { $($method:ident ( $request:ident ) -> $response:ident = $handler:path;)* }
+        $(long { $($list:ident ( $asking:ident ) -> $listing:ident = $lister:path;)* })?
         $(streams { $($stream:ident ( $opening:ident ) -> $item:ident = $opener:path;)* })?
     ) => {
         impl proto::$package::$service for Handler {
@@ -151,6 +164,15 @@ macro_rules! service {
                     None => call.end($handler(&call, request).await).await,
                 }
             })*
+            $($(async fn $list(
+                &self,
+                ctx: connectrpc::RequestContext,
+                request: connectrpc::ServiceRequest<'_, proto::$package::$asking>,
+            ) -> connectrpc::ServiceResult<$crate::rpc::Either<proto::$package::$listing>> {
+                let request = request.to_owned_message();
+                let call = $crate::rpc::Call::new(&self.0, &ctx, &request)?;
+                connectrpc::Response::ok($lister(&call, request).await?)
+            })*)?
             $($(async fn $stream(
                 &self,
                 ctx: connectrpc::RequestContext,

@@ -2,6 +2,7 @@
 
 mod allocate;
 mod elect;
+mod encoded;
 pub(crate) mod issue;
 mod networks;
 mod operate;
@@ -12,11 +13,11 @@ pub(crate) mod view;
 
 use std::sync::Arc;
 
-use connectrpc::Router;
+use connectrpc::{PreEncoded, Router};
 use proto::api::{self, MachineServiceExt};
 use proto::method::ProjectRole;
 
-use super::{App, Call, Error, bmc, service};
+use super::{App, Call, Either, Error, bmc, service};
 use crate::wire;
 
 struct Handler(Arc<App>);
@@ -30,10 +31,11 @@ service! { api::MachineService {
     get(MachineServiceGetRequest) -> MachineServiceGetResponse = get;
     create(MachineServiceCreateRequest) -> MachineServiceCreateResponse = allocate::create;
     update(MachineServiceUpdateRequest) -> MachineServiceUpdateResponse = update;
-    list(MachineServiceListRequest) -> MachineServiceListResponse = list;
     delete(MachineServiceDeleteRequest) -> MachineServiceDeleteResponse = delete;
     bmc_command(MachineServiceBMCCommandRequest) -> MachineServiceBMCCommandResponse = bmc_command;
     get_bmc(MachineServiceGetBMCRequest) -> MachineServiceGetBMCResponse = get_bmc;
+} long {
+    list(MachineServiceListRequest) -> MachineServiceListResponse = list;
 } }
 
 async fn get(
@@ -54,14 +56,19 @@ async fn get(
 async fn list(
     call: &Call,
     request: api::MachineServiceListRequest,
-) -> Result<api::MachineServiceListResponse, Error> {
+) -> Result<Either<api::MachineServiceListResponse>, Error> {
     let mut tx = call.read().await?;
     let query = request.query.into_option().unwrap_or_default();
+    let secrets = may_edit(call, &request.project)?;
+    if call.binary {
+        let machines = query::encoded(&mut tx, &query, Some(&request.project), secrets).await?;
+        return Ok(Either::Borrowed(PreEncoded::from_bytes_unchecked(machines)));
+    }
     let mut machines = query::run(&mut tx, &query, Some(&request.project)).await?;
-    if !may_edit(call, &request.project)? {
+    if !secrets {
         machines.iter_mut().for_each(view::hide_secrets);
     }
-    Ok(api::MachineServiceListResponse { machines, ..Default::default() })
+    Ok(Either::Owned(api::MachineServiceListResponse { machines, ..Default::default() }))
 }
 
 fn strong(role: &ProjectRole) -> bool {

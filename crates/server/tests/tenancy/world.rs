@@ -26,6 +26,7 @@ pub(crate) struct World {
     turn: AtomicUsize,
     agent: ureq::Agent,
     running: Vec<server::Running>,
+    config: server::Config,
     // what the database stands on, removed last
     _ground: Ground,
 }
@@ -133,13 +134,29 @@ impl World {
         let db = runtime.block_on(Db::open(url)).expect("database");
         let agent = agent();
         let bases = running.iter().map(|running| format!("http://{}", running.address)).collect();
-        Self { runtime, db, bases, turn: AtomicUsize::new(0), agent, running, _ground: ground }
+        Self {
+            runtime,
+            db,
+            bases,
+            turn: AtomicUsize::new(0),
+            agent,
+            running,
+            config,
+            _ground: ground,
+        }
     }
 
     /// Where the server whose turn it is answers.
     pub(crate) fn url(&self) -> &str {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.bases[turn % self.bases.len()]
+    }
+
+    /// Runs something while one more server runs on the same database.
+    pub(crate) fn beside_a_new_one(&self, test: impl FnOnce()) {
+        let running = self.runtime.block_on(server::start(self.config.clone())).expect("server");
+        test();
+        self.runtime.block_on(running.stop()).expect("stops well");
     }
 
     /// Calls a method, for instance `api.v2.TenantService/Get`; an empty token is none.

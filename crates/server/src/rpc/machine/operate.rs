@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use connectrpc::Router;
+use connectrpc::{PreEncoded, Router};
 use proto::admin::{self, MachineServiceExt};
 use proto::api;
 use store::Tx;
 
 use super::record::{self, Record};
 use super::{issue, query, view};
-use crate::rpc::{App, Call, Error, Reason, bmc, service};
+use crate::rpc::{App, Call, Either, Error, Reason, bmc, service};
 
 struct Handler(Arc<App>);
 
@@ -19,7 +19,6 @@ pub(super) fn register(app: &Arc<App>, router: Router) -> Router {
 
 service! { admin::MachineService {
     get(MachineServiceGetRequest) -> MachineServiceGetResponse = get;
-    list(MachineServiceListRequest) -> MachineServiceListResponse = list;
     delete(MachineServiceDeleteRequest) -> MachineServiceDeleteResponse = delete;
     bmc_command(MachineServiceBMCCommandRequest) -> MachineServiceBMCCommandResponse = bmc_command;
     get_bmc(MachineServiceGetBMCRequest) -> MachineServiceGetBMCResponse = get_bmc;
@@ -27,6 +26,8 @@ service! { admin::MachineService {
     console_password(MachineServiceConsolePasswordRequest) -> MachineServiceConsolePasswordResponse = console_password;
     set_state(MachineServiceSetStateRequest) -> MachineServiceSetStateResponse = set_state;
     issues(MachineServiceIssuesRequest) -> MachineServiceIssuesResponse = issue::issues;
+} long {
+    list(MachineServiceListRequest) -> MachineServiceListResponse = list;
 } }
 
 async fn get(
@@ -43,13 +44,19 @@ async fn get(
 async fn list(
     call: &Call,
     request: admin::MachineServiceListRequest,
-) -> Result<admin::MachineServiceListResponse, Error> {
+) -> Result<Either<admin::MachineServiceListResponse>, Error> {
+    let mut tx = call.read().await?;
     let query = request.query.into_option().unwrap_or_default();
-    let mut machines = query::run(&mut call.read().await?, &query, None).await?;
-    if !call.caller()?.is_admin_editor() {
+    let secrets = call.caller()?.is_admin_editor();
+    if call.binary {
+        let machines = query::encoded(&mut tx, &query, None, secrets).await?;
+        return Ok(Either::Borrowed(PreEncoded::from_bytes_unchecked(machines)));
+    }
+    let mut machines = query::run(&mut tx, &query, None).await?;
+    if !secrets {
         machines.iter_mut().for_each(view::hide_secrets);
     }
-    Ok(admin::MachineServiceListResponse { machines, ..Default::default() })
+    Ok(Either::Owned(admin::MachineServiceListResponse { machines, ..Default::default() }))
 }
 
 /// Forgets a machine that is gone for good.

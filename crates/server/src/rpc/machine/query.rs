@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use buffa::bytes::Bytes;
 use proto::api;
 use store::Tx;
 use store::machine::{Filter, Whole};
 
-use super::view::Shared;
+use super::encoded::{self, Parts};
+use super::view::{self, Shared};
 use crate::rpc::{Error, bmc};
-use crate::wire::{self, asks, has_labels};
+use crate::wire::{asks, has_labels};
 
 /// More machines than this are read by several threads.
 const FEW: usize = 500;
+/// So long a machine usually is in an answer.
+const USUAL: usize = 2560;
 
 /// The machines that a query means as users see them, sorted by id; `project` narrows down to those allocated to it.
 pub(crate) async fn run(
@@ -21,12 +25,51 @@ pub(crate) async fn run(
 ) -> Result<Vec<api::Machine>, Error> {
     let machines = narrow(tx, query, project).await?;
     let shared = Shared::of(tx, &machines).await?;
-    let query = query.clone();
+    let query = undecided(query);
     each(machines, move |whole| {
-        let Some(machine) = select(&query, &whole)? else { return Ok(None) };
+        let Some(machine) = select(query.as_ref(), &whole)? else { return Ok(None) };
         shared.machine(machine, &whole).map(Some)
     })
     .await
+}
+
+/// As [`run`], as the list of an answer in binary form. Machines are read only if the query asks for what no column holds, or if
+/// something of them is not to be seen.
+pub(crate) async fn encoded(
+    tx: &mut Tx,
+    query: &api::MachineQuery,
+    project: Option<&str>,
+    secrets: bool,
+) -> Result<Bytes, Error> {
+    let machines = narrow(tx, query, project).await?;
+    let shared = Shared::of(tx, &machines).await?;
+    let (parts, query) = (Parts::new(&shared), undecided(query));
+    let all = machines.len();
+    let answer = share(machines, move |before, machines| {
+        // the first part is long enough for all: memory that was never touched costs more than what is written to it
+        let room = if before == 0 { all } else { machines.len() };
+        let mut answer = Vec::with_capacity(room * USUAL);
+        for whole in machines {
+            if let Some(stored) = whole.encoded.as_deref().filter(|_| secrets) {
+                if query.is_none() || select(query.as_ref(), &whole)?.is_some() {
+                    parts.push(&whole, stored, &mut answer)?;
+                }
+            } else if let Some(machine) = select(query.as_ref(), &whole)? {
+                let mut machine = shared.machine(machine, &whole)?;
+                if !secrets {
+                    view::hide_secrets(&mut machine);
+                }
+                encoded::push(&machine, &mut answer);
+            }
+        }
+        Ok(answer)
+    });
+    let mut answers = answer.await?.into_iter();
+    let mut answer = answers.next().unwrap_or_default();
+    for more in answers {
+        answer.extend_from_slice(&more);
+    }
+    Ok(answer.into())
 }
 
 /// As [`run`], the machines as they are stored with what the narrow tables know of them.
@@ -36,8 +79,9 @@ pub(crate) async fn find(
     project: Option<&str>,
 ) -> Result<Vec<(api::Machine, Whole)>, Error> {
     let machines = narrow(tx, query, project).await?;
-    let query = query.clone();
-    each(machines, move |whole| Ok(select(&query, &whole)?.map(|machine| (machine, whole)))).await
+    let query = undecided(query);
+    each(machines, move |whole| Ok(select(query.as_ref(), &whole)?.map(|machine| (machine, whole))))
+        .await
 }
 
 /// Those that columns do not exclude.
@@ -64,24 +108,53 @@ async fn narrow(
     Ok(store::machine::wholes(tx, filter).await?)
 }
 
+/// What is left of a query when columns have decided; nothing if they have decided all of it.
+fn undecided(query: &api::MachineQuery) -> Option<api::MachineQuery> {
+    let mut rest = query.clone();
+    (rest.uuid, rest.partition, rest.rack, rest.size) = (None, None, None, None);
+    if let Some(allocation) = rest.allocation.as_option_mut()
+        && allocation.project.take().is_some()
+        && *allocation == api::MachineAllocationQuery::default()
+    {
+        rest.allocation = None.into();
+    }
+    (rest != api::MachineQuery::default()).then_some(rest)
+}
+
 /// The machine, if the query means it.
-fn select(query: &api::MachineQuery, whole: &Whole) -> Result<Option<api::Machine>, Error> {
+fn select(query: Option<&api::MachineQuery>, whole: &Whole) -> Result<Option<api::Machine>, Error> {
+    let machine = view::stored(whole)?;
+    let Some(query) = query else { return Ok(Some(machine)) };
     let asks_report = query.bmc.as_option().is_some() || query.fru.as_option().is_some();
     let report = match whole.bmc.as_ref().filter(|_| asks_report) {
         Some(row) => bmc::decode(row)?,
         None => api::MachineBMCReport::default(),
     };
-    let machine = wire::decode(&whole.row)?;
     Ok(matches(query, &machine, &report, whole.waits).then_some(machine))
 }
 
-/// Does the same with each and keeps the order. Reading thousands of machines takes a while: other calls go on meanwhile.
+/// Does the same with each and keeps the order.
 async fn each<T: Send + 'static>(
-    mut machines: Vec<Whole>,
+    machines: Vec<Whole>,
     step: impl Fn(Whole) -> Result<Option<T>, Error> + Send + Sync + 'static,
 ) -> Result<Vec<T>, Error> {
+    let parts = share(machines, move |_, machines| {
+        machines
+            .into_iter()
+            .filter_map(|whole| step(whole).transpose())
+            .collect::<Result<Vec<_>, _>>()
+    });
+    Ok(parts.await?.into_iter().flatten().collect())
+}
+
+/// Does the same with several parts of a long list, in order, and with how many come before each. Reading thousands of machines
+/// takes a while: other calls go on meanwhile.
+async fn share<T: Send + 'static>(
+    mut machines: Vec<Whole>,
+    step: impl Fn(usize, Vec<Whole>) -> Result<T, Error> + Send + Sync + 'static,
+) -> Result<Vec<T>, Error> {
     if machines.len() <= FEW {
-        return machines.into_iter().filter_map(|whole| step(whole).transpose()).collect();
+        return Ok(vec![step(0, machines)?]);
     }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
     let share = machines.len().div_ceil(threads);
@@ -90,16 +163,14 @@ async fn each<T: Send + 'static>(
     while !machines.is_empty() {
         let rest = machines.split_off(share.min(machines.len()));
         let (part, step) = (std::mem::replace(&mut machines, rest), Arc::clone(&step));
-        tasks.push(tokio::task::spawn_blocking(move || {
-            let all = part.into_iter().filter_map(|whole| step(whole).transpose());
-            all.collect::<Result<Vec<_>, _>>()
-        }));
+        let before = tasks.len() * share;
+        tasks.push(tokio::task::spawn_blocking(move || step(before, part)));
     }
-    let mut found = Vec::new();
+    let mut done = Vec::new();
     for task in tasks {
-        found.extend(task.await.map_err(|e| Error::internal(format!("list of machines: {e}")))??);
+        done.push(task.await.map_err(|e| Error::internal(format!("list of machines: {e}")))??);
     }
-    Ok(found)
+    Ok(done)
 }
 
 /// Whether a query means a machine.

@@ -1,11 +1,12 @@
 //! Machines in the database: made at first contact, loaded, saved with their columns.
 
+use buffa::Message;
 use jiff::Timestamp;
 use proto::api;
-use store::machine::TABLE;
+use store::machine::{ENCODED, TABLE};
 use store::{Entity, Tx, Value};
 
-use crate::rpc::Error;
+use crate::rpc::{App, Error};
 use crate::wire;
 
 /// Size of a machine whose hardware fits none or several sizes.
@@ -63,7 +64,8 @@ impl Record {
         };
     }
 
-    fn columns(&self) -> [Value; 6] {
+    /// The columns of [`ENCODED`] for the machine as it becomes with `generation`.
+    fn columns(&self, generation: i64) -> [Value; 8] {
         [
             self.partition().into(),
             (&self.machine.rack).into(),
@@ -71,6 +73,8 @@ impl Record {
             self.allocation().map(|allocation| allocation.project.as_str()).into(),
             self.allocation().map(|allocation| allocation.uuid.as_str()).into(),
             (self.state() as i64).into(),
+            self.machine.encode_to_vec().into(),
+            generation.into(),
         ]
     }
 }
@@ -135,7 +139,8 @@ pub(crate) async fn ensure(
     status.condition.get_or_insert_default().state = api::MachineState::Available.into();
     let row = Entity::new(&uuid, wire::encode(&machine)?, now.as_microsecond());
     let record = Record { row, machine };
-    if TABLE.insert_if_absent(tx, &record.row, &record.columns()).await? {
+    let columns = record.columns(record.row.generation);
+    if ENCODED.insert_if_absent(tx, &record.row, &columns).await? {
         return Ok(record);
     }
     // somebody else heard of it at the same time, for instance through its other network card
@@ -145,10 +150,36 @@ pub(crate) async fn ensure(
 /// Stores a changed machine and wakes who watches it.
 pub(crate) async fn save(tx: &mut Tx, record: &mut Record, now: Timestamp) -> Result<(), Error> {
     let next = record.row.next(wire::encode(&record.machine)?, now.as_microsecond());
-    if !TABLE.update(tx, &next, &record.columns()).await? {
+    if !ENCODED.update(tx, &next, &record.columns(next.generation)).await? {
         return Err(Error::aborted(format!("machine {} was changed meanwhile: retry", next.id)));
     }
     record.row = next;
     tx.nudge(format!("machine/{}", record.row.id));
+    Ok(())
+}
+
+/// Machines whose binary form is added in one transaction.
+const BATCH: u32 = 100;
+
+/// Adds the binary form of all machines that an older version wrote.
+pub(crate) async fn encode_all(app: &App) -> Result<(), Error> {
+    let mut last = String::new();
+    while !app.shutdown.is_set() {
+        let mut tx = app.db.begin_write().await?;
+        let rows = store::machine::unencoded(&mut tx, &last, BATCH).await?;
+        let Some(row) = rows.last() else { break };
+        last.clone_from(&row.id);
+        for row in &rows {
+            match serde_json::from_str::<api::Machine>(&row.body) {
+                Ok(machine) => {
+                    store::machine::encode(&mut tx, row, machine.encode_to_vec()).await?;
+                }
+                // whoever asks for it is told
+                Err(error) => tracing::warn!(machine = row.id, %error, "is damaged"),
+            }
+        }
+        tx.commit().await?;
+        tracing::debug!(machines = rows.len(), "stored in binary form as well");
+    }
     Ok(())
 }

@@ -14,8 +14,10 @@ use crate::wire;
 /// What many machines share, read once.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    partitions: HashMap<String, api::Partition>,
-    sizes: HashMap<String, api::Size>,
+    /// By id.
+    pub(super) partitions: HashMap<String, api::Partition>,
+    /// By id.
+    pub(super) sizes: HashMap<String, api::Size>,
 }
 
 impl Shared {
@@ -62,20 +64,40 @@ impl Shared {
                 None => {}
             }
         }
+        let seen = seen(whole)?;
         let status = machine.status.get_or_insert_default();
-        status.liveliness = api::MachineLiveliness::Unspecified.into();
-        if let Some(bmc) = &whole.bmc {
-            let light: Light = serde_json::from_str(&bmc.body)
-                .map_err(|e| Error::internal(format!("BMC of {} is damaged: {e}", bmc.machine)))?;
-            status.led_state = light.led_state.into();
+        status.liveliness = seen.liveliness;
+        if whole.bmc.is_some() {
+            status.led_state = seen.led_state;
         }
         if let Some(events) = &whole.events {
-            status.liveliness =
-                buffa::EnumValue::from(i32::try_from(events.liveliness).unwrap_or_default());
             machine.recent_provisioning_events = event::view(events)?.into();
         }
         Ok(machine)
     }
+}
+
+/// The machine as it is stored, of whichever form there is.
+pub(super) fn stored(whole: &Whole) -> Result<api::Machine, Error> {
+    match &whole.encoded {
+        Some(encoded) => wire::decode_binary(&whole.row, encoded),
+        None => wire::decode(&whole.row),
+    }
+}
+
+/// Liveliness, and the LED if the BMC is known: the part of the status that other tables hold.
+pub(super) fn seen(whole: &Whole) -> Result<api::MachineStatus, Error> {
+    let mut status = api::MachineStatus::default();
+    if let Some(bmc) = &whole.bmc {
+        let light: Light = serde_json::from_str(&bmc.body)
+            .map_err(|e| Error::internal(format!("BMC of {} is damaged: {e}", bmc.machine)))?;
+        status.led_state = light.led_state.into();
+    }
+    if let Some(events) = &whole.events {
+        status.liveliness =
+            buffa::EnumValue::from(i32::try_from(events.liveliness).unwrap_or_default());
+    }
+    Ok(status)
 }
 
 /// What machines show of the report of their BMC; reading all of it would cost more than the rest of the machine.
@@ -91,7 +113,7 @@ pub(crate) async fn one(tx: &mut Tx, uuid: &str) -> Result<Option<api::Machine>,
     let Some((whole, partition, size)) = found else { return Ok(None) };
     let mut shared = Shared::default();
     shared.know(partition.as_ref(), size.as_ref())?;
-    shared.machine(wire::decode(&whole.row)?, &whole).map(Some)
+    shared.machine(stored(&whole)?, &whole).map(Some)
 }
 
 /// The machine of a record that was just read or saved.
