@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::apply::apply;
 use crate::backend::{Backend, Observed, Step};
 use crate::config::Config;
 use crate::desired::Desired;
+use crate::frr::{self, Line};
 use crate::plan::{Plan, Site};
 use crate::report::Report;
 
@@ -169,10 +172,27 @@ fn narrows(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| match step {
         Step::Routing(routing) => {
             let stay = routing.wanted.peers();
-            routing.change.remove.iter().any(|line| stay.keys().any(|port| line.is_about(port)))
+            let is_about_one = |line: &Line| stay.keys().any(|port| line.is_about(port));
+            let mut lost = routing.change.remove.iter();
+            lost.any(|line| is_about_one(line) && !is_still_accepted(line, &routing.wanted))
         }
         _ => false,
     })
+}
+
+/// Two neighbouring prefixes become one: what is accepted stays the same.
+fn is_still_accepted(line: &Line, wanted: &frr::Config) -> bool {
+    let Some((list, prefix)) = accepted(line) else { return false };
+    wanted.lines().iter().filter_map(accepted).any(|(other, wider)| {
+        other == list && wider.contains(&prefix)
+    })
+}
+
+/// The list and the prefix that a line of it accepts with everything inside.
+fn accepted(line: &Line) -> Option<(&str, IpNet)> {
+    let (list, rest) = line.text().split_once(" seq ")?;
+    let (_, prefix) = rest.split_once(" permit ")?;
+    Some((list, prefix.split(' ').next()?.parse().ok()?))
 }
 
 /// Also what was refused and left alone counts: it is still open.

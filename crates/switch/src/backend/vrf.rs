@@ -219,7 +219,7 @@ impl<T: Tables> Backend for Vrf<T> {
             },
             Step::Routing(routing) => {
                 self.wait(&routing.wanted).await?;
-                self.linux.converge(&routing.wanted).await
+                self.linux.converge(&routing.before, &routing.wanted).await
             }
             Step::CleanUp(vni) => self.clean_up(*vni),
         }

@@ -264,3 +264,22 @@ async fn what_somebody_changed_is_told() {
     let next = desired(2, [Some("vrf1"), Some("vrf2"), None]);
     assert_eq!(run(&device, &next, &mut memory).await.drift, None);
 }
+
+#[test]
+fn prefixes_that_become_one_narrow_nothing() {
+    let peer = "router bgp 1\n neighbor swp1 interface peer-group MACHINE\nexit\n";
+    let list = |prefixes: &[&str]| {
+        let line = |prefix: &&str| format!("ip prefix-list metal-swp1-in seq 7 permit {prefix}\n");
+        frr::Config::parse(&(peer.to_owned() + &prefixes.iter().map(line).collect::<String>()))
+    };
+    let narrows = |before: &[&str], wanted: &[&str]| {
+        let (before, wanted) = (list(before), list(wanted));
+        let change = frr::Change::between(&before, &wanted, &[]);
+        let routing = crate::backend::Routing { before, wanted, change };
+        super::narrows(&Plan { steps: vec![Step::Routing(Box::new(routing))], faults: Vec::new() })
+    };
+    assert!(!narrows(&["10.0.0.2/32"], &["10.0.0.2/31 le 32"]));
+    assert!(!narrows(&["10.0.0.2/32"], &["10.0.0.2/32", "10.0.0.9/32"]));
+    assert!(narrows(&["10.0.0.2/31 le 32"], &["10.0.0.2/32"]));
+    assert!(narrows(&["10.0.0.2/32"], &["10.0.0.4/31 le 32"]));
+}
