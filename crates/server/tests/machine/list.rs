@@ -56,6 +56,7 @@ fn both_forms_of_a_list_say_the_same() {
             (json!({"notAllocated": true, "waiting": true}), 2),
             (json!({"allocation": {}}), 1),
             (json!({"allocation": {"project": hall.project}}), 1),
+            (json!({"allocation": {"project": hall.project, "vpn": {}}}), 0),
             (json!({"allocation": {"project": hall.project, "hostname": "host2"}}), 0),
             (json!({"hardware": {"cpuCores": 4}}), 3),
         ] {

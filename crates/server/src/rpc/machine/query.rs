@@ -112,13 +112,16 @@ async fn narrow(
 fn undecided(query: &api::MachineQuery) -> Option<api::MachineQuery> {
     let mut rest = query.clone();
     (rest.uuid, rest.partition, rest.rack, rest.size) = (None, None, None, None);
+    // an empty query for allocations asks for any; messages that are absent and empty are equal
     if let Some(allocation) = rest.allocation.as_option_mut()
         && allocation.project.take().is_some()
+        && allocation.vpn.as_option().is_none()
         && *allocation == api::MachineAllocationQuery::default()
     {
         rest.allocation = None.into();
     }
-    (rest != api::MachineQuery::default()).then_some(rest)
+    let asks = rest.allocation.as_option().is_some() || rest != api::MachineQuery::default();
+    asks.then_some(rest)
 }
 
 /// The machine, if the query means it.
