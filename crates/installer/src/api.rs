@@ -16,8 +16,8 @@ use proto::api::{
     MachineAllocation, MachineProvisioningEvent, MachineProvisioningEventType,
 };
 use proto::ext::{
-    InstallerServiceAllocationRequest, InstallerServiceReportFailureRequest,
-    InstallerServiceReportPhaseRequest, Phase,
+    FirewallServiceTokenRequest, InstallerServiceAllocationRequest,
+    InstallerServiceReportFailureRequest, InstallerServiceReportPhaseRequest, Phase,
 };
 use proto::infra::{
     BootServiceInstallationSucceededRequest, BootServiceRegisterRequest,
@@ -169,6 +169,18 @@ impl Api {
         let answer =
             self.call(patience, async |client| client.filesystem().list(request.clone()).await);
         Ok(answer?.into_owned().filesystem_layouts)
+    }
+
+    /// A token for the agent of the firewall that this machine becomes.
+    ///
+    /// # Errors
+    /// When the server refuses, or stays away for the time.
+    pub fn firewall_token(&self, patience: Duration) -> Result<String, Refused> {
+        let request =
+            FirewallServiceTokenRequest { uuid: self.shared.uuid.clone(), ..Default::default() };
+        let answer =
+            self.call(patience, async |client| client.firewall().token(request.clone()).await)?;
+        Ok(answer.into_owned().secret)
     }
 
     /// Says that the installed system is on the disk.

@@ -1,6 +1,7 @@
 //! What makes the unpacked image this machine's system: files, decided as data and written afterwards.
 
 pub mod account;
+pub mod firewall;
 pub mod network;
 
 use std::fs;
@@ -60,6 +61,8 @@ pub struct Machine<'a> {
     pub machine_id: String,
     /// Private and public host key in OpenSSH's format.
     pub host_key: (String, String),
+    /// Only for firewalls.
+    pub agent: Option<firewall::Agent>,
 }
 
 /// What the image has already.
@@ -110,7 +113,10 @@ pub fn files(machine: &Machine<'_>, existing: &Existing) -> Result<Vec<OsFile>, 
         files.push(text("/etc/systemd/timesyncd.conf.d/metal.conf", 0o644, line));
     }
     files.extend(existing.accounts.files(machine));
-    files.extend(network::files(machine, existing, addresses)?);
+    files.extend(match firewall::is_firewall(allocation) {
+        true => firewall::files(machine, existing)?,
+        false => network::files(machine, existing, addresses)?,
+    });
     files.extend(host_key(&machine.host_key));
     files.extend(metadata(machine)?);
     files.extend(userdata(&allocation.userdata));
@@ -163,7 +169,7 @@ fn metadata(machine: &Machine<'_>) -> Result<Vec<OsFile>, String> {
         "machineuuid": machine.uuid,
         "hostname": allocation.hostname,
         "timestamp": machine.since,
-        "role": "machine",
+        "role": if firewall::is_firewall(allocation) { "firewall" } else { "machine" },
     });
     let phone_home = format!("uuid={}\nsince={}\n", machine.uuid, machine.since);
     Ok(vec![
@@ -297,6 +303,7 @@ mod tests {
             today: 20_778,
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             host_key: ("PRIVATE\n".into(), "ssh-ed25519 CCCC".into()),
+            agent: None,
         }
     }
 

@@ -23,6 +23,9 @@ pub struct Part {
     /// Where names of namespaces are a leaf's own; `None` is the host's.
     #[serde(default)]
     pub names: Option<PathBuf>,
+    /// A socket that somebody must answer at before it starts.
+    #[serde(default)]
+    pub needs: Option<PathBuf>,
     /// Ports to open.
     #[serde(default)]
     pub taps: Vec<Tap>,

@@ -13,8 +13,8 @@ use crate::names;
 use crate::netns;
 use crate::shell;
 use crate::topology::{
-    EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, HOST_ADDRESS, HOST_LINK, LEAVES, Leaf,
-    Machine, SERVICE_ADDRESS, TENANT_PREFIXES, THIEF,
+    EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, HOST_ADDRESS, HOST_LINK, INTERNET, LEAVES,
+    Leaf, Machine, SERVICE_ADDRESS, TENANT_PREFIXES, THIEF,
 };
 
 /// Commands for one namespace.
@@ -28,7 +28,7 @@ pub struct Batch {
     pub commands: String,
 }
 
-/// Machines send long packets, and between leaves they travel inside others.
+/// Machines send long packets, and between leaves, and between leaves and firewalls, they travel inside others.
 const PORT_MTU: u32 = 9000;
 const UNDERLAY_MTU: u32 = 9216;
 
@@ -104,7 +104,7 @@ fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
         write!(
             commands,
             "tuntap add dev {port} mode tap vnet_hdr\n\
-             link set {port} mtu {PORT_MTU}\n\
+             link set {port} mtu {UNDERLAY_MTU}\n\
              link set {port} master boot\n\
              link set {port} up\n"
         )
@@ -205,7 +205,7 @@ fn one(batch: &Batch) -> Result<()> {
 
 /// Names of the lab's namespaces.
 pub fn namespaces() -> Vec<String> {
-    let mut all = vec![EXIT.to_owned(), THIEF.to_owned()];
+    let mut all = vec![EXIT.to_owned(), INTERNET.to_owned(), THIEF.to_owned()];
     all.extend(Machine::every().map(Machine::namespace));
     all.extend(LEAVES.map(Leaf::namespace));
     all
@@ -292,7 +292,7 @@ mod tests {
             address add fd99:0:0:1::1/64 dev boot nodad
             link set boot up
             tuntap add dev swp1 mode tap vnet_hdr
-            link set swp1 mtu 9000
+            link set swp1 mtu 9216
             link set swp1 master boot
             link set swp1 up
             [mlab-leaf02]
@@ -304,12 +304,12 @@ mod tests {
             address add fd99:0:0:2::1/64 dev boot nodad
             link set boot up
             tuntap add dev swp1 mode tap vnet_hdr
-            link set swp1 mtu 9000
+            link set swp1 mtu 9216
             link set swp1 master boot
             link set swp1 up
             [host]
             route replace 10.100.0.0/14 via 169.254.77.2 dev mlab-host
-            route replace 10.200.0.0/16 via 169.254.77.2 dev mlab-host
+            route replace 10.254.0.0/16 via 169.254.77.2 dev mlab-host
             route replace 10.255.0.1/32 via 169.254.77.2 dev mlab-host
         "#]]
         .assert_eq(&text);

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::control::Part;
+use crate::internet;
 use crate::names;
 use crate::topology::{
     EXIT, EXIT_ASN, EXIT_LOOPBACK, Fabric, LEAVES, Leaf, Machine, SERVICE_ADDRESS,
 };
 
 /// The daemons of a router, in the order of their start.
-const DAEMONS: [&str; 2] = ["zebra", "bgpd"];
+const DAEMONS: [&str; 3] = ["zebra", "bfdd", "bgpd"];
 
 /// A namespace with routing daemons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +55,9 @@ impl Router {
     }
 
     /// What its daemons start with. A leaf's agent brings everything else.
-    pub fn config(self) -> String {
+    pub fn config(self, fabric: Fabric) -> String {
         match self {
-            Self::Exit => exit(),
+            Self::Exit => exit(fabric),
             Self::Leaf(_) | Self::Machine(_) => {
                 format!("frr defaults datacenter\nhostname {}\n", self.pathspace())
             }
@@ -75,11 +76,15 @@ impl Router {
     fn part(self, daemon: &str, fabric: Fabric) -> Part {
         let names = match self {
             Self::Leaf(leaf) if fabric == Fabric::Netns => Some(names::file(leaf)),
+            Self::Exit if fabric == Fabric::Netns => Some(names::exit()),
             _ => None,
         };
         let pathspace = self.pathspace();
         let config = format!("/etc/frr/{pathspace}/frr.conf");
         let program = format!("/usr/lib/frr/{daemon}");
+        // A daemon that does not find zebra tries again after ten seconds.
+        let zebra = Path::new("/run/frr").join(&pathspace).join("zserv.api");
+        let needs = (daemon != "zebra").then_some(zebra);
         // no telnet port
         let mut command = [&program, "-N", &pathspace, "-P", "0", "-f", &config]
             .map(ToString::to_string)
@@ -96,6 +101,7 @@ impl Router {
             name: format!("{pathspace}-{daemon}"),
             namespace: Some(self.namespace()),
             names,
+            needs,
             taps: Vec::new(),
             command,
             environment: Vec::new(),
@@ -105,8 +111,13 @@ impl Router {
 }
 
 /// Takes every route of the leaves and gives them the default route.
-fn exit() -> String {
-    let mut text = "frr defaults datacenter\nhostname exit\n".to_owned();
+fn exit(fabric: Fabric) -> String {
+    let overlay = fabric == Fabric::Netns;
+    // First, because each daemon reads the file by itself: `exit` out of what it does not know would end its reading.
+    let vrf = if overlay { internet::routing_vrf() } else { String::new() };
+    let mut text = format!(
+        "frr defaults datacenter\nhostname exit\nno zebra nexthop kernel enable\n{vrf}!\nbfd\n profile metal\n  transmit-interval 100\n  receive-interval 100\n"
+    );
     for leaf in LEAVES {
         let name = leaf.name();
         write!(text, "!\ninterface {name}\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n")
@@ -115,8 +126,9 @@ fn exit() -> String {
     write!(
         text,
         "!\nrouter bgp {EXIT_ASN}\n bgp router-id {EXIT_LOOPBACK}\n no bgp default ipv4-unicast\n \
-         bgp bestpath as-path multipath-relax\n neighbor LEAF peer-group\n neighbor LEAF remote-as external\n \
+         bgp bestpath as-path multipath-relax\n coalesce-time 50\n neighbor LEAF peer-group\n neighbor LEAF remote-as external\n \
          neighbor LEAF advertisement-interval 0\n neighbor LEAF timers 3 9\n neighbor LEAF timers connect 1\n \
+         neighbor LEAF bfd\n neighbor LEAF bfd profile metal\n \
          neighbor LEAF capability extended-nexthop\n"
     )
     .expect("text");
@@ -129,9 +141,13 @@ fn exit() -> String {
          neighbor LEAF activate\n  neighbor LEAF default-originate\n exit-address-family\n !\n \
          address-family ipv6 unicast\n  neighbor LEAF activate\n  neighbor LEAF default-originate\n \
          exit-address-family\n !\n \
-         address-family l2vpn evpn\n  neighbor LEAF activate\n exit-address-family\nexit\n"
+         address-family l2vpn evpn\n  neighbor LEAF activate\n{}exit-address-family\nexit\n",
+        if overlay { "  advertise-all-vni\n " } else { " " }
     )
     .expect("text");
+    if overlay {
+        text.push_str(&internet::routing());
+    }
     text
 }
 
@@ -142,8 +158,8 @@ const OURS: &str = "made-by-the-lab";
 ///
 /// # Errors
 /// A folder cannot be made, or somebody else has one of that name.
-pub fn prepare() -> Result<()> {
-    Router::all().into_iter().try_for_each(|router| prepare_one(router, &router.config()))
+pub fn prepare(fabric: Fabric) -> Result<()> {
+    Router::all().into_iter().try_for_each(|router| prepare_one(router, &router.config(fabric)))
 }
 
 /// Makes the folders of one router.
@@ -197,6 +213,12 @@ mod tests {
         expect![[r#"
             frr defaults datacenter
             hostname exit
+            no zebra nexthop kernel enable
+            !
+            bfd
+             profile metal
+              transmit-interval 100
+              receive-interval 100
             !
             interface leaf01
              ipv6 nd ra-interval 1
@@ -212,11 +234,14 @@ mod tests {
              bgp router-id 10.0.0.21
              no bgp default ipv4-unicast
              bgp bestpath as-path multipath-relax
+             coalesce-time 50
              neighbor LEAF peer-group
              neighbor LEAF remote-as external
              neighbor LEAF advertisement-interval 0
              neighbor LEAF timers 3 9
              neighbor LEAF timers connect 1
+             neighbor LEAF bfd
+             neighbor LEAF bfd profile metal
              neighbor LEAF capability extended-nexthop
              neighbor leaf01 interface peer-group LEAF
              neighbor leaf02 interface peer-group LEAF
@@ -238,7 +263,12 @@ mod tests {
              exit-address-family
             exit
         "#]]
-        .assert_eq(&Router::Exit.config());
+        .assert_eq(&Router::Exit.config(Fabric::Plain));
+        let overlay = Router::Exit.config(Fabric::Netns);
+        let head: String = overlay.lines().take(7).map(|line| format!("{line}\n")).collect();
+        expect![[r#""#]].assert_eq(&head);
+        let tail: String = overlay.lines().rev().take(24).map(|line| format!("{line}\n")).collect();
+        expect![[r#""#]].assert_eq(&tail);
     }
 
     #[test]
@@ -257,6 +287,7 @@ mod tests {
             .collect();
         expect![[r#"
             leaf02-zebra [mlab-leaf02] /usr/lib/frr/zebra -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout -s 90000000
+            leaf02-bfdd [mlab-leaf02] /usr/lib/frr/bfdd -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout
             leaf02-bgpd [mlab-leaf02] /usr/lib/frr/bgpd -N leaf02 -P 0 -f /etc/frr/leaf02/frr.conf -F datacenter --log stdout"#]].assert_eq(&lines.join("\n"));
     }
 }

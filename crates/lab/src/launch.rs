@@ -5,9 +5,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -40,11 +42,17 @@ pub struct Launch {
     /// Where names of namespaces are a leaf's own; `None` is the host's.
     #[serde(default)]
     pub names: Option<PathBuf>,
+    /// A socket that somebody must answer at before it starts.
+    #[serde(default)]
+    pub needs: Option<PathBuf>,
     /// Ports to open; `{tapN}` in an argument becomes the number of the open file.
     pub taps: Vec<Tap>,
     /// Program and arguments.
     pub command: Vec<String>,
 }
+
+/// How long a socket may take to be answered.
+const NEEDS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Becomes the program.
 ///
@@ -54,6 +62,9 @@ pub fn exec(launch: &Launch) -> Result<std::convert::Infallible> {
     // what changes its user, as routing daemons do, loses this tie; the ledger finds it then
     prctl::set_pdeathsig(Signal::SIGTERM).context("cannot bind to the supervisor's life")?;
     ledger::record(&launch.run, &launch.name).context("cannot write the process id")?;
+    if let Some(socket) = &launch.needs {
+        wait_for(socket);
+    }
     let taps = launch.taps.iter().map(open).collect::<Result<Vec<_>>>()?;
     if let Some(namespace) = &launch.namespace {
         netns::enter(namespace)?;
@@ -66,6 +77,14 @@ pub fn exec(launch: &Launch) -> Result<std::convert::Infallible> {
     let args = args.iter().map(|arg| with_taps(arg, &numbers));
     let error = Command::new(program).args(args).exec();
     Err(error).with_context(|| format!("cannot start {program}; is it installed?"))
+}
+
+/// Nobody waits for ever: a program that is started without what it needs says better what is wrong.
+fn wait_for(socket: &Path) {
+    let begin = Instant::now();
+    while UnixStream::connect(socket).is_err() && begin.elapsed() < NEEDS_PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn with_taps(arg: &str, numbers: &[i32]) -> String {

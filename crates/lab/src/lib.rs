@@ -13,6 +13,7 @@ pub mod down;
 pub mod fabric;
 pub mod files;
 pub mod frr;
+pub mod internet;
 pub mod launch;
 pub mod ledger;
 pub mod login;

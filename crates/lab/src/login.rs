@@ -1,7 +1,8 @@
 //! The way into an installed machine by ssh.
 //!
 //! Where tenants have networks of their own nobody outside reaches them. There the way in is the machine's own port on
-//! the first leaf, from inside the tenant's VRF, to the address that the machine has on that wire.
+//! the first leaf, from inside the tenant's VRF, to the address that the machine has on that wire. A firewall's port is in
+//! the underlay.
 
 use std::process::{Command, Stdio};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::paths::Paths;
 use crate::spec::Spec;
 use crate::topology::{Fabric, LEAVES, Machine};
-use crate::{api, names, shell};
+use crate::{api, names, netns, shell};
 
 /// Logs in, or runs a command there.
 ///
@@ -26,27 +27,35 @@ pub fn login(paths: &Paths, machine: Machine, command: &[String]) -> Result<()> 
     };
     match Spec::load(paths)?.fabric {
         Fabric::Plain => connect(&address(paths, machine)?),
-        Fabric::Netns => {
-            let (vrf, target) = by_port(machine)?;
-            names::within(LEAVES[0], &vrf, || connect(&target))
-        }
+        Fabric::Netns => by_port(machine, connect),
     }
 }
 
-/// The VRF of the machine's port on the first leaf, and the machine's address on that wire.
+/// Does `work` where the machine's port on the first leaf is, with the machine's address on that wire: in the VRF of its
+/// tenant, or, for a firewall, in the underlay.
 ///
 /// # Errors
-/// The machine is not allocated, or has not said its address yet.
-pub fn by_port(machine: Machine) -> Result<(String, String)> {
+/// The machine is not allocated, or has not said its address yet, or what the work says.
+pub fn by_port<T: Send>(
+    machine: Machine,
+    work: impl FnOnce(&str) -> Result<T> + Send,
+) -> Result<T> {
     let (leaf, port) = (LEAVES[0], machine.port());
-    let vrf = names::vrf_of(leaf, &port)?
-        .with_context(|| format!("{port} is in no VRF; is {machine} installed?"))?;
+    let vrf = names::vrf_of(leaf, &port)?;
     let show = "show bgp vrf all neighbors json";
     let mut vtysh = shell::command("vtysh", ["-N", &leaf.name(), "-c", show]);
     let neighbours: Value = serde_json::from_str(&shell::run(&mut vtysh)?).context("no JSON")?;
-    let neighbour = neighbours[&vrf][&port]["bgpNeighborAddr"].as_str().unwrap_or("none");
-    ensure!(neighbour != "none", "{machine} has not said its address on {port} yet");
-    Ok((vrf, format!("{neighbour}%{port}")))
+    let known = &neighbours[vrf.as_deref().unwrap_or("default")][&port];
+    let neighbour = known["bgpNeighborAddr"].as_str().unwrap_or("none");
+    ensure!(
+        neighbour != "none",
+        "{machine} has not said its address on {port}; is it allocated and installed?"
+    );
+    let target = format!("{neighbour}%{port}");
+    match vrf {
+        Some(vrf) => names::within(leaf, &vrf, || work(&target)),
+        None => netns::within(&leaf.namespace(), || work(&target)),
+    }
 }
 
 /// The command line up to the command on the machine.

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::topology::Leaf;
+use crate::topology::{LEAVES, Leaf};
 use crate::{netns, shell};
 
 /// Where mount namespaces of leaves are kept.
@@ -22,16 +22,20 @@ pub fn file(leaf: Leaf) -> PathBuf {
     Path::new(FOLDER).join(leaf.name())
 }
 
-/// Makes the mount namespaces of these leaves.
+/// The file that stands for the exit's mount namespace.
+pub fn exit() -> PathBuf {
+    Path::new(FOLDER).join("exit")
+}
+
+/// Makes the mount namespaces of the leaves and of the exit.
 ///
 /// # Errors
 /// Not root.
-pub fn make(leaves: &[Leaf]) -> Result<()> {
+pub fn make() -> Result<()> {
     fs::create_dir_all(FOLDER)?;
     // One that is shared with others cannot keep a mount namespace.
     mount_at(FOLDER)?;
-    for leaf in leaves {
-        let file = file(*leaf);
+    for file in LEAVES.map(file).into_iter().chain([exit()]) {
         File::create(&file)?;
         alone(|| {
             unshare(CloneFlags::CLONE_NEWNS)?;
@@ -41,7 +45,7 @@ pub fn make(leaves: &[Leaf]) -> Result<()> {
             let own = File::open("/proc/thread-self/ns/mnt")?;
             alone_with(&own, &file)
         })
-        .with_context(|| format!("cannot make the names of {}", leaf.name()))?;
+        .with_context(|| format!("cannot make the names of {}", file.display()))?;
     }
     Ok(())
 }
@@ -106,10 +110,20 @@ pub fn within<T: Send>(
     space: &str,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
+    by(&file(leaf), || {
+        netns::enter(space)?;
+        work()
+    })
+}
+
+/// Does `work` with these names, in the network namespace of the caller.
+///
+/// # Errors
+/// There are no such names, or what the work says.
+pub fn by<T: Send>(file: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     alone(|| {
         unshare(CloneFlags::CLONE_FS)?;
-        enter(&file(leaf))?;
-        netns::enter(space)?;
+        enter(file)?;
         work()
     })
 }

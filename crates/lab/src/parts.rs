@@ -72,6 +72,7 @@ fn part(name: &str, namespace: Option<String>, command: Vec<String>) -> Part {
         name: name.to_owned(),
         namespace,
         names: None,
+        needs: None,
         taps: Vec::new(),
         command,
         environment: vec![("NO_COLOR".into(), "1".into())],

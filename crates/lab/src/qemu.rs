@@ -39,6 +39,7 @@ pub fn part(shape: &Shape) -> Part {
         name: shape.machine.to_string(),
         namespace: None,
         names: None,
+        needs: None,
         taps: LEAVES[..cards]
             .iter()
             .map(|leaf| Tap { leaf: leaf.number, port: shape.machine.port() })

@@ -1,18 +1,28 @@
 //! Stories in the lab, unattended and with assertions. Each is a file; [`stage`] has what they share.
 
+mod announce;
+mod autonomy;
 mod bad_image;
 mod bench;
+mod drift;
 mod fabric_check;
+mod firewall;
 mod identity;
 mod isolation;
+mod leaf;
 mod misfits;
+mod move_ports;
 mod power_loss;
+mod probe;
 mod provision;
+mod redundancy;
+mod scale;
 mod server_crash;
 mod ssh;
 mod stage;
 mod stand_in;
 mod timeline;
+mod wire;
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
@@ -39,6 +49,20 @@ pub enum Name {
     Identity,
     /// Two projects with the same addresses; needs the fabric `netns` and no machines.
     Isolation,
+    /// A link is cut, a leaf loses power or hangs; as `Isolation`, and so are those that follow.
+    Redundancy,
+    /// New addresses of a machine, asked for and reached from the other leaf.
+    Announce,
+    /// A machine goes from one project to another with the same addresses.
+    Move,
+    /// Somebody works on a leaf by hand.
+    Drift,
+    /// Leaves and machines start again while the control plane is away.
+    Autonomy,
+    /// A tenant behind a firewall and the internet in front of it; needs the fabric `netns` and one machine.
+    Firewall,
+    /// Five hundred agents of switches; no machines and no leaves of these.
+    Scale,
 }
 
 /// Plays stories one after the other, in the running lab or in one that lives as long as they do.
@@ -77,6 +101,13 @@ async fn one(stage: &Stage, name: Name) -> Result<String> {
         Name::Misfits => misfits::play(stage).await,
         Name::Identity => identity::play(stage).await,
         Name::Isolation => isolation::play(stage).await,
+        Name::Redundancy => redundancy::play(stage).await,
+        Name::Announce => announce::play(stage).await,
+        Name::Move => move_ports::play(stage).await,
+        Name::Drift => drift::play(stage).await,
+        Name::Autonomy => autonomy::play(stage).await,
+        Name::Firewall => firewall::play(stage).await,
+        Name::Scale => scale::play(stage).await,
     }
 }
 

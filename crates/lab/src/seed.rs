@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::asset::image::Image;
 use crate::paths::Paths;
-use crate::topology::{PARTITION, image_url};
+use crate::topology::{INTERNET_PREFIXES, INTERNET_VNI, PARTITION, UNDERLAY_PREFIX, image_url};
 
 /// Id of the size that the lab's usual machines have.
 pub const SIZE: &str = "lab-small";
@@ -253,17 +253,21 @@ fn super_network() -> admin::NetworkServiceCreateRequest {
     }
 }
 
+/// Id of the network behind which the internet is.
+pub const INTERNET: &str = "internet";
+
 fn internet() -> admin::NetworkServiceCreateRequest {
     admin::NetworkServiceCreateRequest {
-        destination_prefixes: vec!["0.0.0.0/0".to_owned()],
+        destination_prefixes: ["0.0.0.0/0", "::/0"].map(str::to_owned).into(),
         nat_type: Some(NATType::Ipv4Masquerade.into()),
-        vrf: Some(4009),
-        ..network("internet", NetworkType::External, "10.200.0.0/16")
+        vrf: Some(INTERNET_VNI),
+        prefixes: INTERNET_PREFIXES.map(str::to_owned).into(),
+        ..network(INTERNET, NetworkType::External, "")
     }
 }
 
 fn underlay() -> admin::NetworkServiceCreateRequest {
-    network("underlay", NetworkType::Underlay, "10.254.0.0/16")
+    network("underlay", NetworkType::Underlay, UNDERLAY_PREFIX)
 }
 
 /// Makes the tenant; the control plane chooses its login.
@@ -304,8 +308,11 @@ pub async fn create_namespaced(client: &Client) -> Result<()> {
         prefixes: vec!["10.112.0.0/16".to_owned(), "2001:db8:4c00::/48".to_owned()],
         ..network(NAMESPACED, NetworkType::SuperNamespaced, "")
     };
-    client.admin_network().create(request).await.context("namespaced super network")?;
-    Ok(())
+    match client.admin_network().create(request).await {
+        // an earlier story made it
+        Err(error) if error.code == client::ErrorCode::AlreadyExists => Ok(()),
+        made => made.map(drop).context("namespaced super network"),
+    }
 }
 
 /// Makes a private network of both address families whose addresses other projects may have, too.

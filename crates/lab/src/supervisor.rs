@@ -110,6 +110,7 @@ impl Supervisor {
             run: self.paths.run(),
             namespace: part.namespace.clone(),
             names: part.names.clone(),
+            needs: part.needs.clone(),
             taps: part.taps.clone(),
             command: part.command.clone(),
         };

@@ -25,8 +25,16 @@ pub const API_PORT: u16 = 8080;
 pub const IMAGE_PORT: u16 = 8081;
 /// The exit's autonomous system.
 pub const EXIT_ASN: u32 = 4_200_000_021;
-/// Prefixes that tenants' machines may have; the host routes them into the lab.
-pub const TENANT_PREFIXES: [&str; 2] = ["10.100.0.0/14", "10.200.0.0/16"];
+/// Prefixes that machines and firewalls may have; the host routes them into the lab.
+pub const TENANT_PREFIXES: [&str; 2] = ["10.100.0.0/14", UNDERLAY_PREFIX];
+/// Addresses of firewalls in the underlay.
+pub const UNDERLAY_PREFIX: &str = "10.254.0.0/16";
+/// The rest of the world, behind the exit.
+pub const INTERNET: &str = "mlab-internet";
+/// VXLAN id of the network between firewalls and the internet.
+pub const INTERNET_VNI: u32 = 4009;
+/// Addresses that firewalls and machines can have in the internet.
+pub const INTERNET_PREFIXES: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/48"];
 /// Somebody on the boot network who is no machine of ours; there only while a scenario needs it.
 pub const THIEF: &str = "mlab-thief";
 /// The one partition.

@@ -22,7 +22,7 @@ use crate::seed::{self, Seed};
 use crate::shape::Shape;
 use crate::spec::Spec;
 use crate::topology::{Fabric, LEAVES, Machine, PARTITION};
-use crate::{api, config, down, fabric, frr, ledger, names, parts, power, shell};
+use crate::{api, config, down, fabric, frr, internet, ledger, names, parts, power, shell};
 
 /// How long the control plane may take to answer for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(20);
@@ -51,7 +51,8 @@ pub fn assets(paths: &Paths, progress: &Progress) -> Result<Assets> {
     step.done(origin(cached));
     let step = progress.step("image");
     let phone_home = paths.static_program("metal-phone-home");
-    let (image, cached) = image::image(&cache, &base, &kernel, &phone_home)?;
+    let firewall = paths.static_program("metal-firewall");
+    let (image, cached) = image::image(&cache, &base, &kernel, &phone_home, &firewall)?;
     let size = fs::metadata(&image.file)?.len() >> 20;
     step.done(&format!("{size} MiB {}", origin(cached)));
     let step = progress.step("initrd");
@@ -114,9 +115,10 @@ fn network(paths: &Paths, spec: Spec, progress: &Progress) -> Result<()> {
     let step = progress.step("network");
     fabric::apply(&fabric::plan(spec.ports()))?;
     if spec.fabric == Fabric::Netns {
-        names::make(&LEAVES)?;
+        names::make()?;
+        internet::make()?;
     }
-    frr::prepare()?;
+    frr::prepare(spec.fabric)?;
     supervisor(paths)?;
     for part in Router::all().into_iter().flat_map(|router| router.parts(spec.fabric)) {
         run(paths, part)?;

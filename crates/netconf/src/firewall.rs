@@ -114,10 +114,9 @@ pub fn files(firewall: &Firewall) -> Result<Vec<File>, String> {
 /// Settings below `net.netfilter` are there only once their module is.
 const MODULES: &str = "nf_conntrack\nvrf\nvxlan\n";
 
-/// A daemon of this machine that listens everywhere listens in the underlay only, not in tenants' VRFs.
-const SETTINGS: &str = "net.ipv4.ip_forward = 1
-net.ipv6.conf.all.forwarding = 1
-net.ipv4.conf.all.rp_filter = 0
+/// A daemon of this machine that listens everywhere listens in the underlay only, not in tenants' VRFs. Forwarding is not
+/// here: it is switched on when the first rules are there.
+const SETTINGS: &str = "net.ipv4.conf.all.rp_filter = 0
 net.ipv4.conf.default.rp_filter = 0
 net.ipv4.conf.all.accept_redirects = 0
 net.ipv4.conf.all.send_redirects = 0

@@ -57,8 +57,10 @@ fn build(root: &Path) -> Result<()> {
     if !has_target()? {
         step(Command::new("rustup").args(["target", "add", MUSL]).current_dir(root))?;
     }
-    let installer = ["build", "--profile", "installer", "--target", MUSL, "--package", "installer"];
-    cargo(root, &installer)
+    // together: shared crates are compiled once
+    let mut programs = vec!["build", "--profile", "installer", "--target", MUSL];
+    programs.extend(["--package", "installer", "--package", "firewall"]);
+    cargo(root, &programs)
 }
 
 fn has_target() -> Result<bool> {

@@ -3,21 +3,22 @@
 use std::net::IpAddr;
 
 use netconf::machine;
-use proto::api::{MachineAllocation, MachineAllocationType, MachineNetwork, NetworkType};
+use proto::api::{MachineAllocation, MachineNetwork, NetworkType};
 
 use super::account::Owner;
-use super::{Existing, Machine, OsFile, text};
+use super::{Existing, Machine, OsFile, firewall, text};
 
 /// Largest packet towards the leaves, which carry tenants' packets inside their own.
 const MTU: u32 = 9000;
 
-/// Addresses that the machine owns: those of its primary private network first, because it is known by them.
+/// Addresses that the machine owns: those of its primary private network first, because it is known by them; those of a
+/// firewall in the underlay.
 ///
 /// # Errors
-/// When the API sent something that is no address, or wants a firewall.
+/// When the API sent something that is no address.
 pub fn addresses(allocation: &MachineAllocation) -> Result<Vec<IpAddr>, String> {
-    if allocation.allocation_type.as_known() == Some(MachineAllocationType::Firewall) {
-        return Err("this installer does not configure firewalls".into());
+    if firewall::is_firewall(allocation) {
+        return firewall::underlay(allocation);
     }
     let mut networks: Vec<_> =
         allocation.networks.iter().filter(|network| carries(network)).collect();
@@ -41,7 +42,7 @@ fn carries(network: &MachineNetwork) -> bool {
     )
 }
 
-fn is_primary(network: &MachineNetwork, allocation: &MachineAllocation) -> bool {
+pub(super) fn is_primary(network: &MachineNetwork, allocation: &MachineAllocation) -> bool {
     let private = matches!(
         network.network_type.as_known(),
         Some(NetworkType::Child | NetworkType::ChildShared)
@@ -71,21 +72,33 @@ pub(super) fn files(
     };
     let mut files: Vec<_> = machine::files(&wanted)
         .into_iter()
-        .map(|file| match file.path.starts_with("/etc/frr/") {
-            true => OsFile { owner: frr, ..text(&file.path, 0o640, file.text) },
-            false => text(&file.path, 0o644, file.text),
-        })
+        .map(|file| owned(&file.path, file.text, frr))
         .collect();
-    if let Some(daemons) = &existing.frr_daemons {
-        files.push(OsFile { owner: frr, ..text("/etc/frr/daemons", 0o640, with_bgp(daemons)) });
-    }
+    files.extend(daemons(existing, frr));
     Ok(files)
 }
 
-/// Debian's list of daemons with BGP switched on.
+/// A file of the network; the routing daemons read theirs as a user of their own.
+pub(super) fn owned(path: &str, content: String, frr: Owner) -> OsFile {
+    match path.starts_with("/etc/frr/") {
+        true => OsFile { owner: frr, ..text(path, 0o640, content) },
+        false => text(path, 0o644, content),
+    }
+}
+
+/// Debian's list of daemons, if the image has it.
+pub(super) fn daemons(existing: &Existing, frr: Owner) -> Option<OsFile> {
+    let daemons = existing.frr_daemons.as_ref()?;
+    Some(OsFile { owner: frr, ..text("/etc/frr/daemons", 0o640, with_bgp(daemons)) })
+}
+
+/// Debian's list of daemons with BGP switched on, and with BFD, which leaves may ask for.
 fn with_bgp(daemons: &str) -> String {
-    let lines =
-        daemons.lines().map(|line| if line.starts_with("bgpd=") { "bgpd=yes" } else { line });
+    let lines = daemons.lines().map(|line| match line.split_once('=') {
+        Some(("bgpd", _)) => "bgpd=yes",
+        Some(("bfdd", _)) => "bfdd=yes",
+        _ => line,
+    });
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
@@ -115,6 +128,6 @@ mod tests {
 
     #[test]
     fn bgp_is_switched_on() {
-        assert_eq!(with_bgp("# x\nbgpd=no\nospfd=no\n"), "# x\nbgpd=yes\nospfd=no\n");
+        assert_eq!(with_bgp("# x\nbgpd=no\nospfd=no\nbfdd=no\n"), "# x\nbgpd=yes\nospfd=no\nbfdd=yes\n");
     }
 }

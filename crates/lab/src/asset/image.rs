@@ -11,7 +11,7 @@ use super::{Key, cached, digests, overlay};
 use crate::shell;
 
 /// Modules that machines and firewalls of the lab load; NVMe, ext4 and packet sockets are built in.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 37] = [
     "virtio_pci",
     "virtio_net",
     "virtio_rng",
@@ -29,11 +29,24 @@ const MODULES: [&str; 24] = [
     "vrf",
     "vxlan",
     "nf_tables",
+    "nft_chain_nat",
+    "nft_connlimit",
     "nft_ct",
-    "nft_nat",
-    "nft_masq",
-    "nft_reject_inet",
+    "nft_fib_inet",
+    "nft_hash",
+    "nft_limit",
     "nft_log",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_objref",
+    "nft_quota",
+    "nft_redir",
+    "nft_reject_inet",
+    "nf_conntrack_netlink",
+    "nf_flow_table_inet",
+    "nf_log_syslog",
+    "nft_flow_offload",
     "overlay",
     "loop",
 ];
@@ -61,6 +74,7 @@ pub fn image(
     base: &Path,
     kernel: &Kernel,
     phone_home: &Path,
+    firewall: &Path,
 ) -> Result<(Image, bool)> {
     let mut key = Key::default()
         .text(&base.to_string_lossy())
@@ -68,7 +82,11 @@ pub fn image(
         .text(&MODULES.join(" "))
         .text(&overlay::MASKED.join(" "))
         .file(phone_home)
-        .context("metal-phone-home is not built; `cargo xtask lab` builds it")?;
+        .context("metal-phone-home is not built; `cargo xtask lab` builds it")?
+        .text(&firewall.exists().to_string());
+    if firewall.exists() {
+        key = key.file(firewall)?;
+    }
     for file in overlay::FILES {
         key = key.text(file.path).text(file.text).text(&file.mode.to_string());
     }
@@ -78,7 +96,12 @@ pub fn image(
     let (folder, from_cache) = cached(cache, "image", &key.finish(), |work| {
         let root = work.join("root");
         fs::create_dir(&root)?;
-        build(&root, base, kernel, phone_home)?;
+        build(&root, base, kernel)?;
+        for (path, program) in [(overlay::PHONE_HOME, phone_home), (overlay::FIREWALL, firewall)] {
+            if program.exists() {
+                put(&inside(&root, path), &fs::read(program)?, 0o755)?;
+            }
+        }
         pack(&root, &work.join("debian-12.tar.zst"))?;
         fs::remove_dir_all(&root)?;
         fs::write(work.join("day"), jiff::Zoned::now().strftime("%Y%m%d").to_string())?;
@@ -92,7 +115,7 @@ pub fn image(
     Ok((Image { file, sha256, day }, from_cache))
 }
 
-fn build(root: &Path, base: &Path, kernel: &Kernel, phone_home: &Path) -> Result<()> {
+fn build(root: &Path, base: &Path, kernel: &Kernel) -> Result<()> {
     let mut tar = shell::command("tar", ["--extract", "--numeric-owner", "--file"]);
     shell::run(tar.arg(base).arg("--directory").arg(root))?;
     install_kernel(root, kernel)?;
@@ -101,7 +124,6 @@ fn build(root: &Path, base: &Path, kernel: &Kernel, phone_home: &Path) -> Result
         &fs::read(BOOT_LOADER).context("systemd-boot-efi is needed")?,
         0o644,
     )?;
-    put(&inside(root, overlay::PHONE_HOME), &fs::read(phone_home)?, 0o755)?;
     for file in overlay::FILES {
         put(&inside(root, file.path), file.text.as_bytes(), file.mode)?;
     }

@@ -64,6 +64,8 @@ pub const ENABLED: &[(&str, &str)] = &[
 
 /// Where the sign of life lives.
 pub const PHONE_HOME: &str = "/usr/sbin/metal-phone-home";
+/// Where the agent of a firewall lives; the installer starts it on firewalls.
+pub const FIREWALL: &str = "/usr/sbin/metal-firewall";
 
 /// The files themselves.
 pub const FILES: &[File] = &[
@@ -75,7 +77,7 @@ pub const FILES: &[File] = &[
     // watchfrr and its shell scripts start twenty processes; the daemons read their part of frr.conf themselves
     File {
         path: "/etc/systemd/system/frr.service",
-        text: "[Unit]\nDescription=FRRouting: zebra and bgpd\nRequires=frr-zebra.service frr-bgpd.service\n\
+        text: "[Unit]\nDescription=FRRouting: zebra, bgpd and bfdd\nRequires=frr-zebra.service frr-bgpd.service\nWants=frr-bfdd.service\n\
                After=frr-zebra.service frr-bgpd.service\n\n\
                [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n\
                ExecReload=/usr/bin/vtysh -b\n\n[Install]\nWantedBy=multi-user.target\n",
@@ -88,10 +90,18 @@ pub const FILES: &[File] = &[
                ExecStart=/usr/lib/frr/zebra -A 127.0.0.1 -s 90000000 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
         mode: 0o644,
     },
+    // without zebra it would try again after ten seconds
     File {
         path: "/etc/systemd/system/frr-bgpd.service",
         text: "[Unit]\nDescription=FRRouting: BGP\nPartOf=frr.service\nAfter=frr-zebra.service\n\n\
-               [Service]\nExecStart=/usr/lib/frr/bgpd -A 127.0.0.1 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
+               [Service]\nExecStartPre=/bin/sh -c 'until [ -S /run/frr/zserv.api ]; do sleep 0.2; done'\n\
+               ExecStart=/usr/lib/frr/bgpd -A 127.0.0.1 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
+        mode: 0o644,
+    },
+    File {
+        path: "/etc/systemd/system/frr-bfdd.service",
+        text: "[Unit]\nDescription=FRRouting: watches links\nPartOf=frr.service\nAfter=frr-bgpd.service metal-phone-home.service\n\n\
+               [Service]\nExecStart=/usr/lib/frr/bfdd -A 127.0.0.1 -f /etc/frr/frr.conf\nRestart=always\nRestartSec=1\n",
         mode: 0o644,
     },
     // host keys are the machine's own: an image must not have any; an RSA key would take seconds to find

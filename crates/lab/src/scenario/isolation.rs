@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
 
+use super::leaf;
 use super::stage::{Stage, Wish};
 use super::stand_in::StandIn;
+use crate::seed;
 use crate::topology::{Fabric, LEAVES, Leaf, Machine};
-use crate::{ledger, names, seed};
 
 /// How long routes may take to be where they belong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,7 +56,9 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             stage.delete(machine.machine, &project.id).await?;
         }
     }
-    empty(stage)?;
+    let begin = Instant::now();
+    leaf::until_empty().await?;
+    stage.note(&format!("no VRF is left {:.1} s after the deletes", begin.elapsed().as_secs_f64()));
     Ok(format!(
         "isolation: two projects with the same addresses, {questions} packets, none between them"
     ))
@@ -101,17 +103,17 @@ fn check(stage: &Stage, projects: &[Project], when: &str) -> Result<()> {
         ensure!(
             one.addresses.iter().any(|address| address.is_ipv6()) && one.addresses.len() == 2,
             "{} has {:?}",
-            one.name,
+            one.name(),
             one.addresses
         );
         for (from, to) in [(one, two), (two, one)] {
             for address in &to.addresses {
                 let answer = from.reaches(*address, PATIENCE).context(when.to_owned())?;
                 ensure!(
-                    answer == to.name,
+                    answer == to.name(),
                     "{when}: {} asked {}, {answer} answered",
-                    from.name,
-                    to.name
+                    from.name(),
+                    to.name()
                 );
             }
         }
@@ -128,17 +130,17 @@ fn check(stage: &Stage, projects: &[Project], when: &str) -> Result<()> {
             for _ in 0..SILENCE {
                 // answers of the right one may still be under way
                 match one.ask(*address)? {
-                    Some(name) if name != two.name => {
-                        anyhow::bail!("{when}: {name} answered for {}", two.name)
+                    Some(name) if name != two.name() => {
+                        anyhow::bail!("{when}: {name} answered for {}", two.name())
                     }
                     Some(_) => answered += 1,
                     None => {}
                 }
             }
         }
-        ensure!(answered == 0, "{} answers with its links down", two.name);
+        ensure!(answered == 0, "{} answers with its links down", two.name());
         let after: Vec<_> = other.machines.iter().map(StandIn::asked).collect();
-        ensure!(before == after, "{when}: {} reached the other project", one.name);
+        ensure!(before == after, "{when}: {} reached the other project", one.name());
         restore(two, when)?;
     }
     stage.note(&format!("{when}: nobody answers for the other project"));
@@ -158,26 +160,14 @@ fn restore(machine: &StandIn, when: &str) -> Result<()> {
     if both { machine.link(LEAVES[0], true) } else { Ok(()) }
 }
 
-/// Kills everything that runs on a leaf and takes away what a reboot takes away; what starts there again finds nothing
-/// but the last good state on disk.
+/// A leaf starts again with nothing but its disk.
 async fn restart(stage: &Stage, leaf: Leaf) -> Result<()> {
     let begin = Instant::now();
-    let name = leaf.name();
-    let run = stage.paths.run();
-    for part in ["switch", "bgpd", "zebra"] {
-        let part = format!("{name}-{part}");
-        ledger::find(&run, &part)
-            .with_context(|| format!("{part} does not run"))?
-            .signal(Signal::SIGKILL);
-    }
-    let vrfs = names::clear(leaf)?;
-    ensure!(!vrfs.is_empty(), "{name} has no VRFs");
-    while names::list(leaf)? != vrfs {
-        ensure!(begin.elapsed() < PATIENCE, "{name} does not come back with {vrfs:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let vrfs = leaf::reboot(stage, leaf)?;
+    leaf::until_has(leaf, &vrfs).await?;
     stage.note(&format!(
-        "{name} killed without its VRFs; {vrfs:?} are there again {:.1} s later",
+        "{} killed without its VRFs; {vrfs:?} are there again {:.1} s later",
+        leaf.name(),
         begin.elapsed().as_secs_f64()
     ));
     Ok(())
@@ -187,30 +177,13 @@ async fn restart(stage: &Stage, leaf: Leaf) -> Result<()> {
 fn nobody_else_asked(projects: &[Project]) -> Result<u64> {
     let mut questions = 0;
     for project in projects {
-        let own: Vec<_> = project.machines.iter().map(|machine| &machine.name).collect();
+        let own: Vec<_> = project.machines.iter().map(StandIn::name).collect();
         for machine in &project.machines {
             for (who, count) in machine.asked() {
-                ensure!(own.contains(&&who), "{who} reached {}", machine.name);
+                ensure!(own.contains(&who), "{who} reached {}", machine.name());
                 questions += count;
             }
         }
     }
     Ok(questions)
-}
-
-/// When the last machine is gone its tenant's VRF goes, too.
-fn empty(stage: &Stage) -> Result<()> {
-    let begin = Instant::now();
-    for leaf in LEAVES {
-        loop {
-            let left = names::list(leaf)?;
-            if left.is_empty() {
-                break;
-            }
-            ensure!(begin.elapsed() < PATIENCE, "{} still has {left:?}", leaf.name());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-    stage.note(&format!("no VRF is left {:.1} s after the deletes", begin.elapsed().as_secs_f64()));
-    Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::stage::Stage;
-use crate::topology::{Fabric, LEAVES, Machine};
-use crate::{login, names, shell};
+use crate::topology::{Fabric, Machine};
+use crate::{login, shell};
 
 /// How long routes and the daemon may take after the sign of life.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,8 +18,7 @@ pub(super) fn run(stage: &Stage, machine: Machine, address: &str, command: &str)
     loop {
         let result = match stage.spec.fabric {
             Fabric::Plain => connect(address),
-            Fabric::Netns => login::by_port(machine)
-                .and_then(|(vrf, target)| names::within(LEAVES[0], &vrf, || connect(&target))),
+            Fabric::Netns => login::by_port(machine, connect),
         };
         match result {
             Ok(output) => return Ok(output.trim().to_owned()),

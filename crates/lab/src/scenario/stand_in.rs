@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,9 @@ use client::Client;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
 use proto::{api, infra};
+use tokio::task::AbortHandle;
 
+use super::probe::MARK;
 use super::stage::{Stage, Wish};
 use crate::api::{self as lab_api, Event};
 use crate::control::{self, Request};
@@ -28,18 +31,31 @@ use crate::topology::{LEAVES, Leaf, Machine, PARTITION};
 use crate::{netns, shell};
 
 /// Port on which stand-ins answer.
-const PORT: u16 = 7777;
+pub(super) const PORT: u16 = 7777;
 /// How long one question waits for its answer.
 const ANSWER: Duration = Duration::from_millis(300);
 
 /// A machine that is none.
 pub(super) struct StandIn {
     pub(super) machine: Machine,
-    pub(super) name: String,
     pub(super) addresses: Vec<IpAddr>,
-    /// Who asked, by name, over the whole life.
-    asked: Arc<Mutex<BTreeMap<String, u64>>>,
+    said: Arc<Mutex<Said>>,
     client: Client,
+    /// The open question for an allocation.
+    waits: Option<AbortHandle>,
+    /// Ends the sign of life of the system that is installed.
+    installed: Option<Arc<AtomicBool>>,
+    /// Ends what answers.
+    plugged: Arc<AtomicBool>,
+}
+
+/// What goes to and fro on the wire.
+#[derive(Debug, Default)]
+struct Said {
+    /// The name with which it answers, the one of its allocation.
+    name: String,
+    /// Who asked, by name, since the last installation.
+    asked: BTreeMap<String, u64>,
 }
 
 impl StandIn {
@@ -47,24 +63,91 @@ impl StandIn {
     pub(super) async fn new(stage: &Stage, wish: Wish) -> Result<Self> {
         let client = lab_api::client(&stage.paths, "boot")?;
         let machine = wish.machine;
-        fabric::apply(&fabric::stand_in(machine))?;
-        let stand_in = Self {
+        let mut stand_in = Self {
             machine,
-            name: wish.hostname.clone(),
             addresses: Vec::new(),
-            asked: Arc::default(),
+            said: Arc::default(),
             client,
+            waits: None,
+            installed: None,
+            plugged: Arc::new(AtomicBool::new(true)),
         };
-        stand_in.waits(stage).await?;
-        stage.create(&wish).await?;
-        let seen = stage.look(machine).await?;
-        let stand_in = stand_in.install(stage, &seen).await?;
-        stage.until_phoned_home(machine).await?;
+        stand_in.plug(stage)?;
+        stand_in.answer()?;
+        stand_in.allocate(stage, &wish).await?;
         Ok(stand_in)
     }
 
+    /// Its cards and cables; what an earlier story left of them is used again.
+    fn plug(&self, stage: &Stage) -> Result<()> {
+        if !netns::file(&self.machine.namespace()).exists() {
+            return fabric::apply(&fabric::stand_in(self.machine));
+        }
+        for part in Router::Machine(self.machine).parts(stage.spec.fabric) {
+            control::ask(&stage.paths.control(), &Request::Stop(part.name))?;
+        }
+        for family in ["-4", "-6"] {
+            self.ip(&format!("{family} address flush dev lo scope global"))?;
+        }
+        LEAVES.into_iter().try_for_each(|leaf| self.link(leaf, true))
+    }
+
+    /// Waits, is allocated for somebody, installed, and phones home.
+    pub(super) async fn allocate(&mut self, stage: &Stage, wish: &Wish) -> Result<()> {
+        self.waits(stage).await?;
+        stage.create(wish).await?;
+        let seen = stage.look(self.machine).await?;
+        if let Some(waits) = self.waits.take() {
+            waits.abort();
+        }
+        *self.said() = Said { name: wish.hostname.clone(), asked: BTreeMap::new() };
+        self.install(stage, &seen).await?;
+        stage.until_phoned_home(self.machine).await?;
+        Ok(())
+    }
+
+    /// What its BMC does after a delete: the installed system ends, and nothing of it is left.
+    pub(super) fn reset(&mut self, stage: &Stage) -> Result<()> {
+        if let Some(installed) = self.installed.take() {
+            installed.store(false, Ordering::Relaxed);
+        }
+        for part in Router::Machine(self.machine).parts(stage.spec.fabric) {
+            control::ask(&stage.paths.control(), &Request::Stop(part.name))?;
+        }
+        for address in std::mem::take(&mut self.addresses) {
+            self.ip(&format!("address del {address} dev lo"))?;
+        }
+        Ok(())
+    }
+
+    /// Its system starts again: routing begins from nothing.
+    pub(super) fn restart(&self, stage: &Stage) -> Result<()> {
+        for part in Router::Machine(self.machine).parts(stage.spec.fabric) {
+            control::ask(&stage.paths.control(), &Request::Stop(part.name.clone()))?;
+            control::ask(&stage.paths.control(), &Request::Start(part))?;
+        }
+        Ok(())
+    }
+
+    /// Takes one more address.
+    pub(super) fn add(&mut self, address: IpAddr) -> Result<()> {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        self.ip(&format!("address add {address}/{length} dev lo"))?;
+        self.addresses.push(address);
+        Ok(())
+    }
+
+    /// The name of its allocation.
+    pub(super) fn name(&self) -> String {
+        self.said().name.clone()
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Registers and waits, as an installer does.
-    async fn waits(&self, stage: &Stage) -> Result<()> {
+    async fn waits(&mut self, stage: &Stage) -> Result<()> {
         let uuid = self.machine.uuid();
         // a leaf that does not know its new port yet refuses
         let begin = Instant::now();
@@ -79,7 +162,7 @@ impl StandIn {
         }
         let service = self.client.boot();
         let request = infra::BootServiceWaitRequest { uuid, ..Default::default() };
-        tokio::spawn(async move {
+        let waits = tokio::spawn(async move {
             client::follow(
                 "wait",
                 std::future::pending(),
@@ -88,6 +171,7 @@ impl StandIn {
             )
             .await;
         });
+        self.waits = Some(waits.abort_handle());
         stage.until_waiting(self.machine).await.map(drop)
     }
 
@@ -147,11 +231,11 @@ impl StandIn {
     }
 
     /// What installer and installed system do.
-    async fn install(mut self, stage: &Stage, seen: &api::Machine) -> Result<Self> {
+    async fn install(&mut self, stage: &Stage, seen: &api::Machine) -> Result<()> {
         let allocation = seen.allocation.as_option().context("not allocated")?;
         let network = allocation.networks.first().context("no network")?;
         let parse = |ip: &String| ip.parse().with_context(|| format!("{ip} is no address"));
-        self.addresses = network.ips.iter().map(parse).collect::<Result<_>>()?;
+        let addresses = network.ips.iter().map(parse).collect::<Result<Vec<IpAddr>>>()?;
         for event in [Event::Installing, Event::BootingNewKernel] {
             self.tell(event).await?;
         }
@@ -161,22 +245,19 @@ impl StandIn {
             ..Default::default()
         };
         self.client.boot().installation_succeeded(done).await.context("not installed")?;
-        for address in &self.addresses {
-            let length = if address.is_ipv4() { 32 } else { 128 };
-            self.ip(&format!("address add {address}/{length} dev lo"))?;
+        for address in addresses {
+            self.add(address)?;
         }
         let router = Router::Machine(self.machine);
-        frr::prepare_one(router, &routing(&self.name, network.asn, &self.addresses))?;
+        frr::prepare_one(router, &routing(&self.name(), network.asn, &self.addresses))?;
         for part in router.parts(stage.spec.fabric) {
             control::ask(&stage.paths.control(), &Request::Start(part))?;
         }
-        self.phone_home()?;
-        self.answer()?;
-        Ok(self)
+        self.phone_home()
     }
 
     /// The frames that the installed system of a real machine sends, from both cards.
-    fn phone_home(&self) -> Result<()> {
+    fn phone_home(&mut self) -> Result<()> {
         let (uuid, since) = (self.machine.uuid(), jiff::Timestamp::now());
         let description = format!("provisioned since {since}");
         let (socket, cards) = netns::within(&self.machine.namespace(), || {
@@ -189,8 +270,10 @@ impl StandIn {
             });
             Ok((socket, links.collect::<Vec<_>>()))
         })?;
+        let installed = Arc::new(AtomicBool::new(true));
+        self.installed = Some(Arc::clone(&installed));
         std::thread::spawn(move || {
-            loop {
+            while installed.load(Ordering::Relaxed) {
                 for (card, frame) in &cards {
                     // a link may be down
                     sendto(socket.as_raw_fd(), frame, card, MsgFlags::empty()).ok();
@@ -203,35 +286,55 @@ impl StandIn {
 
     /// Answers whoever asks with the own name, and remembers who did.
     fn answer(&self) -> Result<()> {
-        let (asked, name) = (self.asked.clone(), self.name.clone());
+        let (said, plugged) = (Arc::clone(&self.said), Arc::clone(&self.plugged));
         let socket = netns::within(&self.machine.namespace(), || {
-            Ok(UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, PORT))?)
+            let begin = Instant::now();
+            loop {
+                match UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, PORT)) {
+                    Ok(socket) => return Ok(socket),
+                    // that of an earlier story ends soon
+                    Err(_) if begin.elapsed() < Duration::from_secs(2) => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
         })?;
+        socket.set_read_timeout(Some(ANSWER))?;
         std::thread::spawn(move || {
             let mut buffer = [0; 200];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let who = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                *asked.lock().unwrap_or_else(PoisonError::into_inner).entry(who).or_default() += 1;
-                socket.send_to(name.as_bytes(), from).ok();
+            while plugged.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let question = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                // A question with a number wants it back.
+                let (who, number) =
+                    question.split_at(question.find(MARK).unwrap_or(question.len()));
+                let answer = {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    *said.asked.entry(who.to_owned()).or_default() += 1;
+                    format!("{}{number}", said.name)
+                };
+                socket.send_to(answer.as_bytes(), from).ok();
             }
         });
         Ok(())
     }
 
-    /// Everybody who ever asked.
+    /// Everybody who asked since the last installation.
     pub(super) fn asked(&self) -> BTreeMap<String, u64> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said().asked.clone()
     }
 
     /// Asks an address of another one from the own address of that family; tells who answered.
     pub(super) fn ask(&self, address: IpAddr) -> Result<Option<String>> {
         let own = self.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
-        let own = *own.with_context(|| format!("{} has no such address", self.name))?;
+        let own = *own.with_context(|| format!("{} has no such address", self.name()))?;
+        let name = self.name();
         netns::within(&self.machine.namespace(), || {
             let socket = UdpSocket::bind((own, 0))?;
             socket.set_read_timeout(Some(ANSWER))?;
             // without a route there is no answer either
-            if socket.send_to(self.name.as_bytes(), SocketAddr::new(address, PORT)).is_err() {
+            if socket.send_to(name.as_bytes(), SocketAddr::new(address, PORT)).is_err() {
                 std::thread::sleep(ANSWER);
                 return Ok(None);
             }
@@ -265,7 +368,7 @@ impl StandIn {
                 return Ok(name);
             }
             if begin.elapsed() > patience {
-                bail!("{} does not reach {address} within {patience:?}", self.name);
+                bail!("{} does not reach {address} within {patience:?}", self.name());
             }
         }
     }
@@ -281,6 +384,19 @@ impl StandIn {
         let mut command = shell::command("ip", ["-n", &namespace]);
         command.args(line.split(' '));
         shell::run(&mut command).map(drop)
+    }
+}
+
+/// What it says and hears ends; its cards stay for the next one.
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.plugged.store(false, Ordering::Relaxed);
+        if let Some(installed) = &self.installed {
+            installed.store(false, Ordering::Relaxed);
+        }
+        if let Some(waits) = &self.waits {
+            waits.abort();
+        }
     }
 }
 
@@ -310,7 +426,11 @@ fn frame(mac: [u8; 6], card: &str, name: &str, description: &str) -> Vec<u8> {
 fn routing(name: &str, asn: u32, addresses: &[IpAddr]) -> String {
     let id = addresses.iter().find(|address| address.is_ipv4());
     let id = id.map_or_else(|| "169.254.255.255".to_owned(), ToString::to_string);
-    let mut text = format!("frr defaults datacenter\nhostname {name}\n");
+    // Each daemon reads the file by itself: `exit` out of what it does not know would end its reading.
+    let mut text = format!(
+        "frr defaults datacenter\nhostname {name}\nno zebra nexthop kernel enable\n!\nbfd\n profile metal\n  transmit-interval 100\n  \
+         receive-interval 100\n"
+    );
     for leaf in LEAVES {
         let card = card(leaf);
         write!(
@@ -323,8 +443,9 @@ fn routing(name: &str, asn: u32, addresses: &[IpAddr]) -> String {
         text,
         "!\nbgp as-path access-list SELF permit ^$\n!\nroute-map only-self-out permit 10\n match as-path SELF\nexit\n!\n\
          route-map only-self-out deny 99\nexit\n!\nrouter bgp {asn}\n bgp router-id {id}\n \
-         bgp bestpath as-path multipath-relax\n neighbor TOR peer-group\n neighbor TOR remote-as external\n \
-         neighbor TOR timers 2 8\n neighbor TOR timers connect 1\n"
+         bgp bestpath as-path multipath-relax\n coalesce-time 50\n neighbor TOR peer-group\n neighbor TOR remote-as external\n \
+         neighbor TOR timers 2 8\n neighbor TOR timers connect 1\n neighbor TOR bfd\n \
+         neighbor TOR bfd profile metal\n"
     )
     .expect("text");
     for leaf in LEAVES {

@@ -251,7 +251,8 @@ fn devices() {
         Learning=no
         NeighborSuppression=yes
 
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -446,7 +447,8 @@ fn routing() {
         route-map vrf104009-import deny 65535
         exit
         !
-    "#]].assert_eq(&frr(&firewall(vec![private(), internet()])));
+    "#]]
+    .assert_eq(&frr(&firewall(vec![private(), internet()])));
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use proto::api::MachineAllocation;
+use proto::api::{MachineAllocation, MachineAllocationType};
 use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
 
 use super::lay::Laid;
 use crate::console::say;
 use crate::nic::format_mac;
-use crate::os::{self, Existing, Machine, account};
+use crate::os::{self, Existing, Machine, account, firewall};
 use crate::step::Context;
 use crate::untar;
 
@@ -31,6 +32,9 @@ RestartSec=1
 [Install]
 WantedBy=multi-user.target
 ";
+
+/// How long the API may be away.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is made afresh for every installation.
 #[derive(Clone)]
@@ -75,6 +79,7 @@ pub(super) fn write(
         today: jiff::Timestamp::now().as_second() / 86_400,
         machine_id: identity.machine_id.clone(),
         host_key: identity.host_key.clone(),
+        agent: agent(context, allocation)?,
     };
     let files = os::files(&machine, &Existing::read(target)).map_err(|reason| anyhow!(reason))?;
     let count = files.len();
@@ -82,7 +87,32 @@ pub(super) fn write(
     let written = thread::spawn(move || untar::jail(&folder).and_then(|()| os::write(&files)));
     written.join().map_err(|_| anyhow!("a panic"))?.context("a file cannot be written")?;
     phone_home(target).context("metal-phone-home cannot be installed")?;
+    if machine.agent.is_some() {
+        bring(firewall::PROGRAM, target)?;
+    }
     Ok(((), format!("{}, {count} files", allocation.hostname)))
+}
+
+/// The way to the control plane of a firewall's agent, whose token may do nothing else. A machine of a user has none.
+fn agent(context: &Context, allocation: &MachineAllocation) -> Result<Option<firewall::Agent>> {
+    if allocation.allocation_type.as_known() != Some(MachineAllocationType::Firewall) {
+        return Ok(None);
+    }
+    let token =
+        context.api.firewall_token(PATIENCE).context("no token for the firewall's agent")?;
+    let api_url = context.config.api_url.clone();
+    Ok(Some(firewall::Agent { api_url, ca_cert: context.config.ca_cert.clone(), token }))
+}
+
+/// A program that the image does not bring comes from the initrd.
+fn bring(program: &str, target: &Path) -> Result<()> {
+    let (ours, theirs) = (Path::new("/").join(program), target.join(program));
+    if theirs.exists() {
+        return Ok(());
+    }
+    fs::copy(&ours, &theirs)
+        .with_context(|| format!("neither the image nor the initrd has /{program}"))?;
+    Ok(fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755))?)
 }
 
 /// Cards with a leaf at the other end; all of them when nobody is heard.
