@@ -72,6 +72,9 @@ impl Default for Bfd {
     }
 }
 
+/// Milliseconds for which a new neighbour waits for routes, in case there are more of them. FRR would take a second.
+pub const COALESCE: u16 = 50;
+
 /// Routes carry their next hops themselves. With groups of next hops in the kernel, zebra 8.4 takes a group for complete from which the
 /// kernel removed a link that was down for a moment, and the way over that link never comes back.
 pub const NEXT_HOPS: &str = "no zebra nexthop kernel enable";
@@ -287,7 +290,7 @@ impl Instance<'_> {
         let vrf = self.vrf.map(|vrf| format!(" vrf {vrf}")).unwrap_or_default();
         let _ = write!(
             text,
-            "!\nrouter bgp {}{vrf}\n bgp router-id {}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
+            "!\nrouter bgp {}{vrf}\n bgp router-id {}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n coalesce-time {COALESCE}\n",
             leaf.asn, leaf.loopback
         );
         for group in self.groups {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::leaf::{Bfd, NEXT_HOPS};
+use crate::leaf::{Bfd, COALESCE, NEXT_HOPS};
 
 /// What the files are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,7 @@ fn frr_lines(text: &mut String, machine: &Machine) -> std::fmt::Result {
     writeln!(text, "router bgp {}", machine.asn)?;
     writeln!(text, " bgp router-id {}", router_id(&machine.addresses))?;
     writeln!(text, " bgp bestpath as-path multipath-relax")?;
+    writeln!(text, " coalesce-time {COALESCE}")?;
     writeln!(text, " no bgp ebgp-requires-policy")?;
     writeln!(text, " neighbor TOR peer-group")?;
     writeln!(text, " neighbor TOR remote-as external")?;
@@ -254,6 +255,7 @@ mod tests {
             router bgp 4210000001
              bgp router-id 10.0.16.2
              bgp bestpath as-path multipath-relax
+             coalesce-time 50
              no bgp ebgp-requires-policy
              neighbor TOR peer-group
              neighbor TOR remote-as external

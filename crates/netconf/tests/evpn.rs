@@ -194,6 +194,7 @@ fn two_tenants_and_a_firewall() {
          bgp router-id 10.0.0.11
          no bgp default ipv4-unicast
          bgp bestpath as-path multipath-relax
+         coalesce-time 50
          neighbor FABRIC peer-group
          neighbor FABRIC remote-as external
          neighbor FABRIC advertisement-interval 0
@@ -245,6 +246,7 @@ fn two_tenants_and_a_firewall() {
          bgp router-id 10.0.0.11
          no bgp default ipv4-unicast
          bgp bestpath as-path multipath-relax
+         coalesce-time 50
          neighbor MACHINE peer-group
          neighbor MACHINE remote-as external
          neighbor MACHINE advertisement-interval 0
@@ -282,6 +284,7 @@ fn two_tenants_and_a_firewall() {
          bgp router-id 10.0.0.11
          no bgp default ipv4-unicast
          bgp bestpath as-path multipath-relax
+         coalesce-time 50
          neighbor MACHINE peer-group
          neighbor MACHINE remote-as external
          neighbor MACHINE advertisement-interval 0

@@ -125,6 +125,7 @@ fn a_leaf_with_one_machine() {
          bgp router-id 10.0.0.11
          no bgp default ipv4-unicast
          bgp bestpath as-path multipath-relax
+         coalesce-time 50
          neighbor FABRIC peer-group
          neighbor FABRIC remote-as external
          neighbor FABRIC advertisement-interval 0

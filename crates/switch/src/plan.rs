@@ -295,6 +295,15 @@ impl<'a> Planner<'a> {
                 wanted = wanted.with_vrf_of(running, port).with_port_from(running, port);
             }
         }
+        if self.unpeer.is_empty() {
+            let change = Change::between(running, &wanted, &self.site.keep);
+            let before = running;
+            return (!change.is_empty()).then(|| Routing {
+                before: before.clone(),
+                wanted,
+                change,
+            });
+        }
         // What goes with the neighbours that were removed before is gone by then.
         let gone =
             |line: &&Line| line.neighbour().is_some_and(|(_, name)| self.unpeer.contains(name));

@@ -183,9 +183,11 @@ fn narrows(plan: &Plan) -> bool {
 /// Two neighbouring prefixes become one: what is accepted stays the same.
 fn is_still_accepted(line: &Line, wanted: &frr::Config) -> bool {
     let Some((list, prefix)) = accepted(line) else { return false };
-    wanted.lines().iter().filter_map(accepted).any(|(other, wider)| {
-        other == list && wider.contains(&prefix)
-    })
+    wanted
+        .lines()
+        .iter()
+        .filter_map(accepted)
+        .any(|(other, wider)| other == list && wider.contains(&prefix))
 }
 
 /// The list and the prefix that a line of it accepts with everything inside.

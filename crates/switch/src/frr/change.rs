@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use netconf::leaf::NEXT_HOPS;
 
@@ -240,9 +241,9 @@ fn removal(line: &Line) -> String {
 }
 
 /// Commands with the lines that lead to them, each context opened as rarely as the order allows.
-fn commands<'a>(commands: impl Iterator<Item = (&'a [String], String)>) -> String {
+fn commands<'a>(commands: impl Iterator<Item = (&'a [Arc<str>], String)>) -> String {
     let mut text = String::new();
-    let mut open: Vec<String> = Vec::new();
+    let mut open: Vec<Arc<str>> = Vec::new();
     for (context, command) in commands {
         let common = open.iter().zip(context).take_while(|(a, b)| a == b).count();
         leave(&mut text, &mut open, common);
@@ -252,17 +253,17 @@ fn commands<'a>(commands: impl Iterator<Item = (&'a [String], String)>) -> Strin
         }
         let _ = writeln!(text, "{:1$}{command}", "", open.len());
         if OPENERS.iter().any(|start| command.starts_with(start)) {
-            open.push(command);
+            open.push(command.into());
         }
     }
     leave(&mut text, &mut open, 0);
     text
 }
 
-fn leave(text: &mut String, open: &mut Vec<String>, depth: usize) {
+fn leave(text: &mut String, open: &mut Vec<Arc<str>>, depth: usize) {
     while open.len() > depth {
         let Some(context) = open.pop() else { return };
-        let word = match context.as_str() {
+        let word = match &*context {
             context if context.starts_with("address-family ") => "exit-address-family",
             context if context.starts_with("vrf ") => "exit-vrf",
             _ => "exit",
@@ -450,7 +451,10 @@ exit
             " neighbor swp1 interface",
             " neighbor MACHINE bfd\n neighbor MACHINE bfd profile metal\n neighbor swp1 interface",
         ) + "bfd\n profile metal\n  transmit-interval 100\n  receive-interval 100\n exit\n !\nexit\n";
-        check(BASE, &with, expect![[r#"
+        check(
+            BASE,
+            &with,
+            expect![[r#"
             router bgp 1
              neighbor MACHINE bfd
              neighbor MACHINE bfd profile metal
@@ -462,8 +466,12 @@ exit
              exit
             exit
             ---
-        "#]]);
-        check(&with, BASE, expect![[r#"
+        "#]],
+        );
+        check(
+            &with,
+            BASE,
+            expect![[r#"
             ---
             router bgp 1
              no neighbor MACHINE bfd
@@ -472,7 +480,8 @@ exit
             bfd
              no profile metal
             exit
-        "#]]);
+        "#]],
+        );
         // What a restarted daemon for BFD prints is nothing.
         let empty = format!("{BASE}bfd\nexit\n");
         assert!(Change::between(&Config::parse(&empty), &Config::parse(BASE), &[]).is_empty());

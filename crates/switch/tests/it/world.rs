@@ -103,9 +103,7 @@ impl World {
                     "bfdd" => "",
                     _ => " -s 90000000",
                 };
-                run(&format!(
-                    "{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1{own}"
-                ));
+                run(&format!("{DAEMONS}/{daemon} -d -N {space} -F datacenter -A 127.0.0.1{own}"));
             }
         });
     }
