@@ -53,7 +53,7 @@ fn the_first_and_the_last_machine_of_a_tenant() {
         expect![[r#"
             make vrf7
             put swp1 into vrf7
-            change the routing configuration: 36 lines come, 0 go"#]],
+            change the routing configuration: 37 lines come, 0 go"#]],
     );
     check(
         &used,
@@ -89,7 +89,7 @@ fn from_one_tenant_to_another_by_way_of_none() {
             make vrf8
             put swp1 into vrf8
             set swp1 up
-            change the routing configuration: 25 lines come, 2 go
+            change the routing configuration: 26 lines come, 2 go
             remove vrf7"#]],
     );
 }
