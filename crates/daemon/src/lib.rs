@@ -1,4 +1,5 @@
-//! What every process shares: telemetry, shutdown, the repeated loop, configuration files, metrics.
+//! What every process shares: telemetry, shutdown, the repeated loop, configuration files, metrics, what is kept
+//! on disk.
 //!
 //! ```no_run
 //! #[tokio::main]
@@ -16,6 +17,7 @@
 pub mod config;
 mod every;
 pub mod metrics;
+pub mod saved;
 mod shutdown;
 pub mod telemetry;
 
