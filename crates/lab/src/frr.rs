@@ -266,9 +266,44 @@ mod tests {
         .assert_eq(&Router::Exit.config(Fabric::Plain));
         let overlay = Router::Exit.config(Fabric::Netns);
         let head: String = overlay.lines().take(7).map(|line| format!("{line}\n")).collect();
-        expect![[r#""#]].assert_eq(&head);
+        expect![[r#"
+            frr defaults datacenter
+            hostname exit
+            no zebra nexthop kernel enable
+            !
+            vrf vrf4009
+             vni 4009
+            exit-vrf
+        "#]]
+        .assert_eq(&head);
         let tail: String = overlay.lines().rev().take(24).map(|line| format!("{line}\n")).collect();
-        expect![[r#""#]].assert_eq(&tail);
+        expect![[r#"
+            exit
+             exit-address-family
+              advertise ipv6 unicast
+              advertise ipv4 unicast
+             address-family l2vpn evpn
+             !
+             exit-address-family
+              redistribute kernel
+             address-family ipv6 unicast
+             !
+             exit-address-family
+              redistribute kernel
+             address-family ipv4 unicast
+             !
+             bgp router-id 10.0.0.21
+            router bgp 4200000021 vrf vrf4009
+            !
+            exit
+             exit-address-family
+              advertise-all-vni
+              neighbor LEAF activate
+             address-family l2vpn evpn
+             !
+             exit-address-family
+        "#]]
+        .assert_eq(&tail);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! Only what is announced into that VRF under its VXLAN id is reached from there, and that is what firewalls announce.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -32,87 +33,70 @@ const MTU: u32 = 9000;
 /// Not root.
 pub fn make() -> Result<()> {
     batch(&format!("netns add {INTERNET}\n"))?;
-    // the exit sees its own names only
-    let internet = fs::File::open(netns::file(INTERNET))?;
-    let internet = format!("/proc/{}/fd/{}", std::process::id(), {
-        use std::os::fd::AsRawFd;
-        internet.as_raw_fd()
-    });
-    let vrf = vrf();
-    netns::within(EXIT, || {
-        names::by(&names::exit(), || {
-            batch(&format!("netns add {vrf}\n"))?;
-            // made from the underlay, so that packets with tenants' packets inside travel there
-            batch(&format!(
-                "link add vni{INTERNET_VNI} netns {vrf} mtu {MTU} type vxlan id {INTERNET_VNI} local {EXIT_LOOPBACK} dstport 4789 nolearning\n\
-                 link add inet0 netns {vrf} type veth peer name up0 netns {internet}\n"
-            ))?;
-            netns::within(&vrf, || inside())
-        })
-    })
-    .context("cannot make the way to the internet")?;
-    netns::within(INTERNET, || {
-        forwards(false)?;
-        let mut commands = "link set lo up\nlink set up0 up\n".to_owned();
-        for (index, somebody) in SOMEBODY.into_iter().enumerate() {
-            let [exit, own] = LINK[index];
-            let (length, host) = if somebody.is_ipv4() { (31, 32) } else { (127, 128) };
-            write!(
-                commands,
-                "address add {own}/{length} dev up0\naddress add {somebody}/{host} dev lo\n\
-                 route add {} via {exit} dev up0\n",
-                INTERNET_PREFIXES[index]
-            )?;
-        }
-        batch(&commands)
-    })
-    .context("cannot make the internet")
+    let internet = File::open(netns::file(INTERNET))?;
+    link(&internet).context("cannot make the way to the internet")?;
+    netns::within(INTERNET, outside).context("cannot make the internet")?;
+    in_names(|| netns::within(&vrf(), inside)).context("cannot make the VRF of the internet")
 }
 
-/// Inside the VRF: the end of the tunnels, and the way out.
-fn inside() -> Result<()> {
-    forwards(true)?;
-    let mut commands = format!(
-        "link set lo up\nlink add br{INTERNET_VNI} mtu {MTU} type bridge\n\
-         link set br{INTERNET_VNI} addrgenmode none\nlink set vni{INTERNET_VNI} master br{INTERNET_VNI} addrgenmode none\n\
-         link set br{INTERNET_VNI} up\nlink set vni{INTERNET_VNI} up\nlink set inet0 up\n"
-    );
-    for ([own, internet], length) in LINK.into_iter().zip([31, 127]) {
-        let default = if length == 31 { "0.0.0.0/0" } else { "::/0" };
+/// In the exit's namespace with the exit's names.
+fn in_names<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    netns::within(EXIT, || names::by(&names::exit(), work))
+}
+
+/// The exit sees its own names only, so the internet's namespace is passed on as an open file.
+fn link(internet: &File) -> Result<()> {
+    let (vrf, internet) =
+        (vrf(), format!("/proc/{}/fd/{}", std::process::id(), internet.as_raw_fd()));
+    in_names(|| {
+        // tunnels are made from the underlay, so that packets with tenants' packets inside travel there
+        batch(&format!(
+            "netns add {vrf}\n\
+             link add vni{INTERNET_VNI} netns {vrf} mtu {MTU} type vxlan id {INTERNET_VNI} local {EXIT_LOOPBACK} dstport 4789 nolearning\n\
+             link add inet0 netns {vrf} type veth peer name up0 netns {internet}\n"
+        ))
+    })
+}
+
+fn outside() -> Result<()> {
+    let mut commands = "link set lo up\nlink set up0 up\n".to_owned();
+    for (index, somebody) in SOMEBODY.into_iter().enumerate() {
+        let [exit, own] = LINK[index];
+        let (length, host) = if somebody.is_ipv4() { ("31", "32") } else { ("127", "128") };
+        let nodad = if somebody.is_ipv4() { "" } else { " nodad" };
         write!(
             commands,
-            "address add {own}/{length} dev inet0\nroute add {default} via {internet} dev inet0\n"
+            "address add {own}/{length} dev up0{nodad}\naddress add {somebody}/{host} dev lo{nodad}\n\
+             route add {} via {exit} dev up0\n",
+            INTERNET_PREFIXES[index]
         )?;
     }
     batch(&commands)
 }
 
-/// Addresses are usable at once: nobody else has them.
-fn forwards(router: bool) -> Result<()> {
-    let mut switches =
-        vec![("ipv6/conf/all/accept_dad", "0"), ("ipv6/conf/default/accept_dad", "0")];
-    for name in ["up0", "inet0"] {
-        if Path::new("/proc/sys/net/ipv6/conf").join(name).exists() {
-            switches.push((
-                ["ipv6/conf/up0/accept_dad", "ipv6/conf/inet0/accept_dad"]
-                    [usize::from(name == "inet0")],
-                "0",
-            ));
-        }
+/// Inside the VRF: the end of the tunnels, and the way out.
+fn inside() -> Result<()> {
+    for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        fs::write(Path::new("/proc/sys/net").join(switch), "1")?;
     }
-    if router {
-        switches.extend([
-            ("ipv4/ip_forward", "1"),
-            ("ipv6/conf/all/forwarding", "1"),
-            ("ipv4/conf/all/rp_filter", "0"),
-            ("ipv4/conf/default/rp_filter", "0"),
-        ]);
+    for switch in ["all", "default"] {
+        fs::write(format!("/proc/sys/net/ipv4/conf/{switch}/rp_filter"), "0")?;
     }
-    for (switch, value) in switches {
-        let path = Path::new("/proc/sys/net").join(switch);
-        fs::write(&path, value).with_context(|| format!("cannot set {}", path.display()))?;
-    }
-    Ok(())
+    let (bridge, vxlan) = (format!("br{INTERNET_VNI}"), format!("vni{INTERNET_VNI}"));
+    let [[own4, out4], [own6, out6]] = LINK;
+    batch(&format!(
+        "link set lo up\n\
+         link add {bridge} mtu {MTU} type bridge\n\
+         link set {bridge} addrgenmode none\n\
+         link set {vxlan} master {bridge} addrgenmode none\n\
+         link set {bridge} up\n\
+         link set {vxlan} up\n\
+         link set inet0 up\n\
+         address add {own4}/31 dev inet0\n\
+         address add {own6}/127 dev inet0 nodad\n\
+         route add 0.0.0.0/0 via {out4} dev inet0\n\
+         route add ::/0 via {out6} dev inet0\n"
+    ))
 }
 
 fn batch(commands: &str) -> Result<()> {
@@ -134,8 +118,10 @@ pub fn routing() -> String {
     let mut text =
         format!("!\nrouter bgp {EXIT_ASN} vrf {}\n bgp router-id {EXIT_LOOPBACK}\n", vrf());
     for family in ["ipv4", "ipv6"] {
-        let unicast = " unicast\n  redistribute kernel\n exit-address-family\n";
-        text.push_str(&format!(" !\n address-family {family}{unicast}"));
+        let _ = write!(
+            text,
+            " !\n address-family {family} unicast\n  redistribute kernel\n exit-address-family\n"
+        );
     }
     text.push_str(
         " !\n address-family l2vpn evpn\n  advertise ipv4 unicast\n  advertise ipv6 unicast\n exit-address-family\nexit\n",

@@ -84,7 +84,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             moved.asked()
         ));
     }
-    let last = if ROUNDS % 2 == 0 { &red } else { &blue };
+    let last = if ROUNDS.is_multiple_of(2) { &red } else { &blue };
     stage.delete(moved.machine, &last.id).await?;
     for tenant in [&red, &blue] {
         let foreign = tenant.watcher.asked().into_keys().find(|who| !who.starts_with(&tenant.name));
