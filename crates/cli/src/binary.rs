@@ -7,54 +7,129 @@ use serde_json::{Map, Value, json};
 
 use crate::contract::{Field, Kind, Message};
 
-/// A field of a message that is not read: full name of the message, name of the field in JSON.
-pub(crate) type Skipped = (&'static str, &'static str);
-
-/// What tables of machines never show.
-pub(crate) const OF_MACHINES: &[Skipped] = &[
-    ("metalstack.api.v2.Machine", "hardware"),
-    ("metalstack.api.v2.MachineAllocation", "filesystemLayout"),
-    ("metalstack.api.v2.MachineAllocation", "firewallRules"),
-    ("metalstack.api.v2.MachineAllocation", "sshPublicKeys"),
-    ("metalstack.api.v2.MachineAllocation", "userdata"),
-    ("metalstack.api.v2.Partition", "bootConfiguration"),
-    ("metalstack.api.v2.Size", "constraints"),
+/// What tables of machines show, by the names of the JSON. Hardware, layouts, user data and all but the newest event are stepped over.
+pub(crate) const OF_MACHINES: &[&str] = &[
+    "machines.uuid",
+    "machines.rack",
+    "machines.meta.labels",
+    "machines.partition.id",
+    "machines.size.id",
+    "machines.status.condition.state",
+    "machines.status.liveliness",
+    "machines.recentProvisioningEvents.state",
+    "machines.recentProvisioningEvents.lastEventTime",
+    "machines.recentProvisioningEvents.events.time",
+    "machines.recentProvisioningEvents.events.event",
+    "machines.allocation.name",
+    "machines.allocation.hostname",
+    "machines.allocation.description",
+    "machines.allocation.project",
+    "machines.allocation.allocationType",
+    "machines.allocation.meta.createdAt",
+    "machines.allocation.meta.labels",
+    "machines.allocation.image.id",
+    "machines.allocation.networks.ips",
+    "machines.allocation.vpn.connected",
 ];
 
-/// Reads a message as the JSON of the contract has it, without what is skipped; nothing when it is malformed.
-pub(crate) fn decode(message: &'static Message, bytes: &[u8], skip: &[Skipped]) -> Option<Value> {
+/// Of a list of these messages only the one with the latest `time` is read.
+const NEWEST: &str = "metalstack.api.v2.MachineProvisioningEvent";
+
+/// The fields of a message that are read, each with those of its own that are, all of them if it does not say.
+#[derive(Debug)]
+pub(crate) struct Shown(Vec<(&'static Field, Option<Shown>)>);
+
+impl Shown {
+    /// What these paths lead to, beginning at a message; a path that leads nowhere shows nothing.
+    pub(crate) fn new(message: &'static Message, paths: &[&str]) -> Self {
+        let mut shown: Vec<(&'static Field, Option<Self>)> = Vec::new();
+        for path in paths {
+            let name = path.split('.').next().unwrap_or_default();
+            let Some(field) = message.field(name) else { continue };
+            if shown.iter().any(|(known, _)| known.number == field.number) {
+                continue;
+            }
+            let below: Vec<&str> = paths
+                .iter()
+                .filter_map(|path| path.strip_prefix(name)?.strip_prefix('.'))
+                .collect();
+            let inner = field.message().filter(|_| !below.is_empty());
+            shown.push((field, inner.map(|inner| Self::new(inner, &below))));
+        }
+        Self(shown)
+    }
+}
+
+/// Reads a message as the JSON of the contract has it, only what is shown if that is said; nothing when it is malformed.
+pub(crate) fn decode(
+    message: &'static Message,
+    bytes: &[u8],
+    shown: Option<&Shown>,
+) -> Option<Value> {
     let mut fields = Map::new();
+    let mut newest = (i64::MIN, i32::MIN);
     let mut rest = bytes;
     while !rest.is_empty() {
         let tag = varint(&mut rest)?;
         let (number, part) = (u32::try_from(tag >> 3).ok()?, part(&mut rest, tag & 7)?);
-        let Some(field) = message.fields.iter().find(|field| field.number == number) else {
-            continue;
+        let (field, shown) = match shown {
+            Some(Shown(shown)) => {
+                let Some((field, inner)) = shown.iter().find(|(field, _)| field.number == number)
+                else {
+                    continue;
+                };
+                (*field, inner.as_ref())
+            }
+            None => {
+                let Some(field) = message.fields.iter().find(|field| field.number == number) else {
+                    continue;
+                };
+                (field, None)
+            }
         };
-        if skip.contains(&(message.name, field.json)) {
-            continue;
-        }
         if field.map {
             let Part::Bytes(entry) = part else { return None };
-            let (key, value) = entry_of(field, entry, skip)?;
+            let (key, value) = entry_of(field, entry, shown)?;
             let map = fields.entry(field.json).or_insert_with(|| json!({}));
             map.as_object_mut()?.insert(key, value);
         } else if field.repeated {
+            if let (Part::Bytes(event), Some(_)) = (part, shown)
+                && field.message().is_some_and(|message| message.name == NEWEST)
+            {
+                let time = time_of(event)?;
+                if time >= newest {
+                    newest = time;
+                    fields.insert(field.json.to_owned(), json!([value(field, part, shown)?]));
+                }
+                continue;
+            }
             let list = fields.entry(field.json).or_insert_with(|| json!([])).as_array_mut()?;
             match part {
                 // Numbers of a list stand in one piece.
                 Part::Bytes(mut packed) if is_number(field.kind) => {
                     while !packed.is_empty() {
-                        list.push(value(field, Part::Number(varint(&mut packed)?), skip)?);
+                        list.push(value(field, Part::Number(varint(&mut packed)?), shown)?);
                     }
                 }
-                part => list.push(value(field, part, skip)?),
+                part => list.push(value(field, part, shown)?),
             }
         } else {
-            fields.insert(field.json.to_owned(), value(field, part, skip)?);
+            fields.insert(field.json.to_owned(), value(field, part, shown)?);
         }
     }
     Some(Value::Object(fields))
+}
+
+/// When an event was: its first field.
+fn time_of(event: &[u8]) -> Option<(i64, i32)> {
+    let (mut time, mut rest) = ((0, 0), event);
+    while !rest.is_empty() {
+        let tag = varint(&mut rest)?;
+        if let (1, Part::Bytes(bytes)) = (tag >> 3, part(&mut rest, tag & 7)?) {
+            time = moment(bytes)?;
+        }
+    }
+    Some(time)
 }
 
 /// What follows a tag.
@@ -92,7 +167,7 @@ fn is_number(kind: Kind) -> bool {
     matches!(kind, Kind::Bool | Kind::Int | Kind::Long | Kind::Enum(_))
 }
 
-fn value(field: &'static Field, part: Part<'_>, skip: &[Skipped]) -> Option<Value> {
+fn value(field: &'static Field, part: Part<'_>, shown: Option<&Shown>) -> Option<Value> {
     Some(match (field.kind, part) {
         (Kind::Text, Part::Bytes(bytes)) => json!(std::str::from_utf8(bytes).ok()?),
         (Kind::Bytes, Part::Bytes(bytes)) => {
@@ -114,15 +189,19 @@ fn value(field: &'static Field, part: Part<'_>, skip: &[Skipped]) -> Option<Valu
         }
         (Kind::Timestamp, Part::Bytes(bytes)) => {
             let (seconds, nanos) = moment(bytes)?;
-            let moment = jiff::Timestamp::new(seconds, nanos).ok()?;
-            json!(format!("{}{}Z", moment.strftime("%Y-%m-%dT%H:%M:%S"), fraction(nanos)))
+            let time = jiff::Timestamp::new(seconds, nanos).ok()?;
+            let time = jiff::tz::Offset::UTC.to_datetime(time);
+            let (date, time) = (time.date(), time.time());
+            let day = format_args!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day());
+            let hour = format_args!("{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second());
+            json!(format!("{day}T{hour}{}Z", fraction(nanos)))
         }
         (Kind::Duration, Part::Bytes(bytes)) => {
             let (seconds, nanos) = moment(bytes)?;
             let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
             json!(format!("{sign}{}{}s", seconds.unsigned_abs(), fraction(nanos)))
         }
-        (Kind::Message(_), Part::Bytes(bytes)) => decode(field.message()?, bytes, skip)?,
+        (Kind::Message(_), Part::Bytes(bytes)) => decode(field.message()?, bytes, shown)?,
         _ => return None,
     })
 }
@@ -151,20 +230,20 @@ fn fraction(nanos: i32) -> String {
     }
 }
 
-fn entry_of(field: &'static Field, entry: &[u8], skip: &[Skipped]) -> Option<(String, Value)> {
+fn entry_of(field: &'static Field, entry: &[u8], shown: Option<&Shown>) -> Option<(String, Value)> {
     let (mut key, mut found, mut rest) = (String::new(), None, entry);
     while !rest.is_empty() {
         let tag = varint(&mut rest)?;
         match (tag >> 3, part(&mut rest, tag & 7)?) {
             (1, Part::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?.to_owned(),
-            (2, part) => found = Some(value(field, part, skip)?),
+            (2, part) => found = Some(value(field, part, shown)?),
             _ => {}
         }
     }
     let absent = match field.kind {
         Kind::Text => json!(""),
         Kind::Message(_) => json!({}),
-        _ => value(field, Part::Number(0), skip).unwrap_or_default(),
+        _ => value(field, Part::Number(0), shown).unwrap_or_default(),
     };
     Some((key, found.unwrap_or(absent)))
 }
@@ -246,10 +325,13 @@ mod tests {
             "partition": {"id": "p1", "bootConfiguration": {"kernelUrl": "http://k"}},
             "size": {"id": "c1", "constraints": [{"type": "SIZE_CONSTRAINT_TYPE_CORES", "min": "4", "max": "4"}]},
             "hardware": {"memory": "18446744073709551615", "cpus": [{"cores": 4}]},
-            "allocation": {"hostname": "web01", "allocationType": "MACHINE_ALLOCATION_TYPE_MACHINE", "userdata": "x",
+            "status": {"liveliness": "MACHINE_LIVELINESS_DEAD", "condition": {"state": "MACHINE_STATE_LOCKED"}},
+            "allocation": {"hostname": "web01", "name": "web", "description": "d", "project": "p", "image": {"id": "debian-12", "url": "http://i"},
+                "meta": {"createdAt": "2025-12-31T00:00:00Z", "labels": {"labels": {"x": "y"}}}, "allocationType": "MACHINE_ALLOCATION_TYPE_MACHINE", "userdata": "x",
                 "networks": [{"network": "n", "ips": ["10.0.0.1", "::1"], "vrf": "104", "asn": 4_200_000_001_u32}],
                 "vpn": {"connected": true}},
-            "recentProvisioningEvents": {"lastEventTime": "2026-01-01T00:00:00Z", "events": [
+            "recentProvisioningEvents": {"lastEventTime": "2026-01-01T00:00:00Z", "state": "MACHINE_PROVISIONING_EVENT_STATE_CRASHLOOP", "events": [
+                {"time": "2025-12-31T23:59:59Z", "event": "MACHINE_PROVISIONING_EVENT_TYPE_WAITING"},
                 {"time": "2026-01-01T00:00:00.000000001Z", "event": "MACHINE_PROVISIONING_EVENT_TYPE_PHONED_HOME", "message": "ü"}]},
         })
     }
@@ -258,10 +340,32 @@ mod tests {
     fn what_is_read_is_what_json_says() {
         let typed: proto::api::Machine = serde_json::from_value(machine()).unwrap();
         let table = message("metalstack.api.v2.Machine");
-        let read = decode(table, &typed.encode_to_vec(), &[]).unwrap();
+        let read = decode(table, &typed.encode_to_vec(), None).unwrap();
         assert_eq!(read, serde_json::to_value(&typed).unwrap());
-        let less = decode(table, &typed.encode_to_vec(), OF_MACHINES).unwrap();
-        assert_eq!(less["allocation"]["hostname"], "web01");
+    }
+
+    #[test]
+    fn tables_need_no_more_than_is_read_for_them() {
+        let list = json!({ "machines": [machine(), {"uuid": "u"}, {}] });
+        let typed: proto::api::MachineServiceListResponse = serde_json::from_value(list).unwrap();
+        let bytes = typed.encode_to_vec();
+        let table = message("metalstack.api.v2.MachineServiceListResponse");
+        let all = decode(table, &bytes, None).unwrap();
+        let less = decode(table, &bytes, Some(&Shown::new(table, OF_MACHINES))).unwrap();
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        for (at, less) in less["machines"].as_array().unwrap().iter().enumerate() {
+            for column in crate::column::MACHINE {
+                let wanted = column.cell(&all["machines"][at], now);
+                assert_eq!(column.cell(less, now), wanted, "{}", column.title);
+            }
+        }
+        // none of them was empty in both
+        for column in crate::column::MACHINE {
+            assert_ne!(column.cell(&less["machines"][0], now), "", "{}", column.title);
+        }
+        let less = &less["machines"][0];
+        assert_eq!(less["meta"]["labels"], machine()["meta"]["labels"]);
+        assert_eq!(less["recentProvisioningEvents"]["events"].as_array().unwrap().len(), 1);
         for at in [
             "/hardware",
             "/allocation/userdata",
@@ -269,7 +373,17 @@ mod tests {
             "/size/constraints",
         ] {
             assert_eq!(less.pointer(at), None, "{at}");
-            assert!(read.pointer(at).is_some(), "{at}");
+        }
+    }
+
+    #[test]
+    fn every_path_leads_somewhere() {
+        for path in OF_MACHINES {
+            let mut at = Some(message("metalstack.api.v2.MachineServiceListResponse"));
+            for name in path.split('.') {
+                let field = at.and_then(|message| message.field(name));
+                at = field.unwrap_or_else(|| panic!("{path}: {name}")).message();
+            }
         }
     }
 
@@ -278,11 +392,12 @@ mod tests {
         let phase =
             json!({"name": "image", "duration": "1.500s", "startedAt": "2026-01-01T00:00:00Z"});
         let typed: proto::ext::Phase = serde_json::from_value(phase).unwrap();
-        let read = decode(message("metal.v1.Phase"), &typed.encode_to_vec(), &[]).unwrap();
+        let read = decode(message("metal.v1.Phase"), &typed.encode_to_vec(), None).unwrap();
         assert_eq!(read, serde_json::to_value(&typed).unwrap());
         let token = json!({"uuid": "u", "projectRoles": {"p": "PROJECT_ROLE_EDITOR"}, "adminRole": "ADMIN_ROLE_VIEWER"});
         let typed: proto::api::Token = serde_json::from_value(token).unwrap();
-        let read = decode(message("metalstack.api.v2.Token"), &typed.encode_to_vec(), &[]).unwrap();
+        let read =
+            decode(message("metalstack.api.v2.Token"), &typed.encode_to_vec(), None).unwrap();
         assert_eq!(read, serde_json::to_value(&typed).unwrap());
     }
 
@@ -301,7 +416,9 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_is_no_message(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(message("metalstack.api.v2.Machine"), &bytes, OF_MACHINES);
+            let list = message("metalstack.api.v2.MachineServiceListResponse");
+            let _ = decode(list, &bytes, None);
+            let _ = decode(list, &bytes, Some(&Shown::new(list, OF_MACHINES)));
         }
     }
 }

@@ -414,9 +414,10 @@ impl Column {
                 left if left <= 0 => "expired".to_owned(),
                 left => span(left),
             }),
-            Form::Plain | Form::Whole(_) => {
-                values.iter().map(|value| plain(value)).collect::<Vec<_>>().join(",")
-            }
+            Form::Plain | Form::Whole(_) => match values.as_slice() {
+                [value] => plain(value),
+                values => values.iter().map(|value| plain(value)).collect::<Vec<_>>().join(","),
+            },
         }
     }
 }
@@ -425,7 +426,10 @@ impl Column {
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => contract::short(text).replace(['\n', '\r'], " "),
+        Value::String(text) => match contract::short(text) {
+            text if text.contains(['\n', '\r']) => text.replace(['\n', '\r'], " "),
+            text => text.to_owned(),
+        },
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         Value::Object(fields) => fields
             .iter()

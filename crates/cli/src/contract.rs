@@ -1,5 +1,8 @@
 //! The contract as static tables, made by `build.rs` from the `.proto` files.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// A call that the server answers.
 #[derive(Debug)]
 pub(crate) struct Method {
@@ -185,12 +188,13 @@ pub(crate) fn short(text: &str) -> &str {
     if !known {
         return text;
     }
-    ENUMS
-        .iter()
-        .flat_map(|kind| kind.values)
-        .find(|value| value.name == text)
-        .map_or(text, |value| if value.number == 0 { "" } else { value.short })
+    CHOICES.get(text).map_or(text, |value| if value.number == 0 { "" } else { value.short })
 }
+
+/// All choices by their name on the wire: long tables ask for the same few again and again.
+static CHOICES: LazyLock<HashMap<&str, &Value>> = LazyLock::new(|| {
+    ENUMS.iter().flat_map(|kind| kind.values).map(|value| (value.name, value)).rev().collect()
+});
 
 #[cfg(test)]
 mod tests {

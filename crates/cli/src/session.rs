@@ -179,7 +179,8 @@ impl Session {
         tracing::debug!(path = method.path, %request, "calling, in binary form");
         let answer = self.client()?.call_binary(method.path, bytes).await;
         let answer = answer.map_err(|error| self.refused(&error, method.path))?;
-        binary::decode(method.response(), &answer, binary::OF_MACHINES).ok_or_else(|| {
+        let shown = binary::Shown::new(method.response(), binary::OF_MACHINES);
+        binary::decode(method.response(), &answer, Some(&shown)).ok_or_else(|| {
             Error::failed("the answer is not that of this API")
                 .hint("`metalctl version --server` shows whether one of both is older")
         })

@@ -13,7 +13,7 @@ pub(crate) fn plain(titles: &[&str], rows: &[Vec<String>], headers: bool) -> Str
         let mut line = String::new();
         for (cell, wanted) in cells.zip(&widths) {
             line.push_str(cell);
-            line.push_str(&" ".repeat(wanted.saturating_sub(width(cell)) + 2));
+            line.extend(std::iter::repeat_n(' ', wanted.saturating_sub(width(cell)) + 2));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -43,6 +43,9 @@ pub(crate) fn markdown(titles: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Cells of a terminal: pictures take two.
 fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     text.chars()
         .map(|letter| match letter as u32 {
             0x0300..=0x036f | 0xfe0f | 0x200d => 0,
