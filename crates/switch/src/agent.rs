@@ -27,6 +27,9 @@ use pass::{Memory, Passed, pass, site};
 
 /// Without any sign the switch is looked at this often: drift is seen within it.
 const LOOK: Duration = Duration::from_secs(2);
+/// Daemons that do not answer are about to start: whoever is configured late is refused by its neighbours until then, and they wait
+/// longer each time.
+const SOON: Duration = Duration::from_millis(300);
 /// What changes on the switch comes in bursts, and so do our own changes.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The control plane expects a heartbeat this often.
@@ -152,7 +155,7 @@ impl<B: Backend> Agent<B> {
         let mut end = pin!(shutdown.wait());
         loop {
             let wish = desired.borrow_and_update().clone();
-            let Passed { report, changed, drift } =
+            let Passed { report, changed, drift, deaf } =
                 pass(&self.backend, self.site(), wish.as_deref(), &mut memory).await;
             self.drift().extend(drift);
             self.note(report, changed);
@@ -161,7 +164,7 @@ impl<B: Backend> Agent<B> {
                 () = &mut end => return,
                 _ = desired.changed() => {}
                 () = self.backend.changed() => tokio::time::sleep(SETTLE).await,
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(if deaf { SOON } else { LOOK }) => {}
             }
         }
     }

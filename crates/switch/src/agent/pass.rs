@@ -38,6 +38,8 @@ pub(crate) struct Passed {
     pub(crate) changed: bool,
     /// What somebody else had changed, as what was done about it.
     pub(crate) drift: Option<String>,
+    /// The routing daemons did not answer.
+    pub(crate) deaf: bool,
 }
 
 /// What does not come from the control plane.
@@ -73,7 +75,7 @@ pub(crate) async fn pass(
     memory.frozen.retain(|_, (of, until)| *of == generation && started < *until);
     let mut errors = Vec::new();
     let mut changed = false;
-    let mut drift = None;
+    let (mut drift, mut deaf) = (None, false);
     let mut closed = false;
     let mut ports = BTreeMap::new();
     site.frozen = memory.frozen.keys().cloned().collect();
@@ -82,6 +84,7 @@ pub(crate) async fn pass(
         Ok(observed) => {
             let plan = Plan::make(desired, &observed, &site, |evpn| backend.routing(evpn));
             errors.extend(plan.faults.iter().cloned());
+            deaf = observed.routing.is_err();
             errors.extend(
                 memory.frozen.keys().map(|port| {
                     format!("the routing of {port} was refused and is tried again later")
@@ -133,7 +136,7 @@ pub(crate) async fn pass(
         );
     }
     measure(&errors, took, generation);
-    Passed { report: Report { generation, took, errors, closed, ports }, changed, drift }
+    Passed { report: Report { generation, took, errors, closed, ports }, changed, drift, deaf }
 }
 
 /// Longer lists help nobody.

@@ -283,3 +283,14 @@ fn prefixes_that_become_one_narrow_nothing() {
     assert!(narrows(&["10.0.0.2/31 le 32"], &["10.0.0.2/32"]));
     assert!(narrows(&["10.0.0.2/32"], &["10.0.0.4/31 le 32"]));
 }
+
+#[tokio::test]
+async fn daemons_that_do_not_answer_are_looked_at_soon() {
+    let device = Simulated::new(&PORTS);
+    let mut memory = Memory::default();
+    let wish = desired(1, [Some("vrf1"), None, None]);
+    device.tamper(|observed| observed.routing = Err("away".into()));
+    assert!(run(&device, &wish, &mut memory).await.deaf);
+    device.tamper(|observed| observed.routing = Ok(frr::Config::default()));
+    assert!(!run(&device, &wish, &mut memory).await.deaf);
+}
