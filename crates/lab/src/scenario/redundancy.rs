@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PROMISES: [(&str, Duration); 2] =
     [("BGP", Duration::from_secs(3)), ("BFD", Duration::from_secs(1))];
 
+/// From the last sign of life of a neighbour that hangs its hold time passes, and a moment until the routes are gone.
+const HOLD: Duration = Duration::from_millis(3500);
+
 /// What goes wrong, always on the first leaf.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -60,6 +63,10 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         }
         both_ways(&one, &two).await?;
         for fault in [Fault::Link, Fault::Power, Fault::Hang] {
+            let promise = match (fault, by) {
+                (Fault::Hang, "BGP") => HOLD,
+                _ => promise,
+            };
             let (outage, back) = suffer(stage, fault, &one, &two).await?;
             ensure!(
                 outage <= promise && back <= promise,
