@@ -13,6 +13,7 @@ use crate::machine::File;
 mod frr;
 mod import;
 mod networkd;
+pub mod rules;
 
 pub use frr::frr;
 pub use import::{Import, imports};
