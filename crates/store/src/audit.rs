@@ -76,15 +76,18 @@ pub struct Query {
 }
 
 const COLUMNS: &str = "call, phase, at, caller, tenant, project, method, source, code, body";
-/// So many entries go into one statement: no engine takes more than 32 767 parameters.
-const BATCH: usize = 500;
+/// So many entries go into one statement at most, always a power of two: few different statements, which connections keep prepared.
+const BATCH: usize = 64;
 
 /// Writes entries; one that is there already stays as it is, so that a batch may be tried again.
 ///
 /// # Errors
 /// The database failed.
 pub async fn insert(tx: &mut Tx, entries: &[Entry]) -> Result<(), Error> {
-    for batch in entries.chunks(BATCH) {
+    let mut rest = entries;
+    while let Some(power) = rest.len().min(BATCH).checked_ilog2() {
+        let (batch, others) = rest.split_at(1 << power);
+        rest = others;
         let mut values: Vec<Value> = Vec::with_capacity(batch.len() * 10);
         let mut rows = Vec::with_capacity(batch.len());
         for entry in batch {
