@@ -14,14 +14,10 @@ pub type Wish = ext::FirewallServiceWatchResponse;
 /// A sentence about what cannot be understood: nothing of it is applied then.
 pub fn table(wish: &Wish, management: &Management) -> Result<Table, String> {
     let mut networks = Vec::new();
-    let mut underlay = Vec::new();
     for network in &wish.networks {
         let own = network.project.as_deref() == Some(wish.project.as_str());
         let kind = match network.network_type.as_known() {
-            Some(api::NetworkType::Underlay) => {
-                underlay.extend(prefixes(&network.prefixes)?);
-                continue;
-            }
+            Some(api::NetworkType::Underlay) => continue,
             Some(api::NetworkType::External) => Kind::External,
             Some(api::NetworkType::Child | api::NetworkType::ChildShared) if own => Kind::Private,
             Some(api::NetworkType::ChildShared) => Kind::Shared,
@@ -59,7 +55,8 @@ pub fn table(wish: &Wish, management: &Management) -> Result<Table, String> {
     };
     rules::table(&rules::Wish {
         generation: wish.generation,
-        underlay: &underlay,
+        // Tunnels end at leaves and exits, whose addresses no allocation tells: the leaves decide who is in the underlay.
+        underlay: &[],
         networks: &networks,
         rules: &rules,
         management,
@@ -133,7 +130,7 @@ pub(crate) mod tests {
             ["egress tcp to 0.0.0.0/0 port 80,443", "ingress udp from 198.51.100.0/24 port 53"]
         );
         for part in [
-            "ip saddr { 10.253.0.0/24 } udp dport 4789",
+            "iifname \"lan*\" udp dport 4789 accept",
             "ip saddr { 10.0.0.0/22 } snat ip to 203.0.113.1",
             "iifname { \"vrf2\", \"vlan2\", \"vni2\" } oifname { \"vrf1\", \"vlan1\", \"vni1\" } jump ingress_rules",
         ] {

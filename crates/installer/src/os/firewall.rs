@@ -35,7 +35,7 @@ Wants=network-pre.target
 [Service]
 Type=notify
 ExecStart=/usr/sbin/metal-firewall serve --config /etc/metal/firewall.toml
-ExecStartPost=/bin/sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
+ExecStartPost=/bin/sh -c 'nft list chain inet metal forward > /dev/null && echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
 Restart=always
 RestartSec=1
 StateDirectory=metal-firewall
