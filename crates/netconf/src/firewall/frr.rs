@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Firewall, Import, Network, imports};
+use crate::leaf::{COALESCE, NEXT_HOPS};
 
 /// The complete configuration.
 #[must_use]
 pub fn frr(firewall: &Firewall) -> String {
     let mut text = format!(
-        "frr defaults datacenter\nhostname {}\nlog syslog informational\nservice integrated-vtysh-config\n!\n",
+        "frr defaults datacenter\nhostname {}\nlog syslog informational\nservice integrated-vtysh-config\n{NEXT_HOPS}\n!\n",
         firewall.hostname
     );
     for network in &firewall.networks {
@@ -44,7 +45,7 @@ pub fn frr(firewall: &Firewall) -> String {
 fn underlay(text: &mut String, firewall: &Firewall, id: IpAddr) {
     let _ = write!(
         text,
-        "router bgp {}\n bgp router-id {id}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n \
+        "router bgp {}\n bgp router-id {id}\n coalesce-time {COALESCE}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n \
          no bgp ebgp-requires-policy\n neighbor FABRIC peer-group\n neighbor FABRIC remote-as external\n \
          neighbor FABRIC advertisement-interval 0\n neighbor FABRIC timers 2 8\n neighbor FABRIC timers connect 1\n \
          neighbor FABRIC capability extended-nexthop\n",
@@ -76,7 +77,7 @@ fn overlay(
     let vrf = network.vrf();
     let _ = write!(
         text,
-        "router bgp {} vrf {vrf}\n bgp router-id {id}\n no bgp ebgp-requires-policy\n bgp bestpath as-path multipath-relax\n",
+        "router bgp {} vrf {vrf}\n bgp router-id {id}\n coalesce-time {COALESCE}\n no bgp ebgp-requires-policy\n bgp bestpath as-path multipath-relax\n",
         firewall.asn
     );
     for family in ["ipv4", "ipv6"] {

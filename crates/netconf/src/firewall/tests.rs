@@ -262,6 +262,7 @@ fn routing() {
         hostname fw-1
         log syslog informational
         service integrated-vtysh-config
+        no zebra nexthop kernel enable
         !
         vrf vrf7
          vni 7
@@ -285,6 +286,7 @@ fn routing() {
         !
         router bgp 4210000007
          bgp router-id 10.254.0.1
+         coalesce-time 50
          no bgp default ipv4-unicast
          bgp bestpath as-path multipath-relax
          no bgp ebgp-requires-policy
@@ -319,6 +321,7 @@ fn routing() {
         !
         router bgp 4210000007 vrf vrf7
          bgp router-id 10.254.0.1
+         coalesce-time 50
          no bgp ebgp-requires-policy
          bgp bestpath as-path multipath-relax
          !
@@ -342,6 +345,7 @@ fn routing() {
         !
         router bgp 4210000007 vrf vrf104009
          bgp router-id 10.254.0.1
+         coalesce-time 50
          no bgp ebgp-requires-policy
          bgp bestpath as-path multipath-relax
          !
@@ -456,4 +460,27 @@ fn a_firewall_without_an_end_for_tunnels_is_refused() {
     let mut firewall = firewall(vec![private(), internet()]);
     firewall.underlay = vec!["2001:db8::1".parse().unwrap()];
     assert!(files(&firewall).unwrap_err().contains("underlay"));
+}
+
+#[test]
+fn frr_understands_it() {
+    let all = [
+        firewall(vec![private(), internet()]),
+        firewall(vec![private(), shared(&["0.0.0.0/0"]), internet()]),
+    ];
+    for (number, firewall) in all.iter().enumerate() {
+        let path = std::env::temp_dir()
+            .join(format!("metal-firewall-{}-{number}.conf", std::process::id()));
+        std::fs::write(&path, frr(firewall)).unwrap();
+        let output =
+            std::process::Command::new("vtysh").arg("--dryrun").arg("-f").arg(&path).output();
+        std::fs::remove_file(&path).unwrap();
+        let Ok(output) = output else {
+            eprintln!("not run: there is no vtysh");
+            return;
+        };
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("Unknown command"), "{said}");
+    }
 }
