@@ -83,10 +83,8 @@ pub fn image(
         .text(&overlay::MASKED.join(" "))
         .file(phone_home)
         .context("metal-phone-home is not built; `cargo xtask lab` builds it")?
-        .text(&firewall.exists().to_string());
-    if firewall.exists() {
-        key = key.file(firewall)?;
-    }
+        .file(firewall)
+        .context("metal-firewall is not built; `cargo xtask lab` builds it")?;
     for file in overlay::FILES {
         key = key.text(file.path).text(file.text).text(&file.mode.to_string());
     }
@@ -98,9 +96,7 @@ pub fn image(
         fs::create_dir(&root)?;
         build(&root, base, kernel)?;
         for (path, program) in [(overlay::PHONE_HOME, phone_home), (overlay::FIREWALL, firewall)] {
-            if program.exists() {
-                put(&inside(&root, path), &fs::read(program)?, 0o755)?;
-            }
+            put(&inside(&root, path), &fs::read(program)?, 0o755)?;
         }
         pack(&root, &work.join("debian-12.tar.zst"))?;
         fs::remove_dir_all(&root)?;
