@@ -237,6 +237,7 @@ fn two_tenants_and_a_firewall() {
          address-family l2vpn evpn
           neighbor FABRIC activate
           neighbor FIREWALL activate
+          neighbor swp3 route-map metal-swp3-vni in
           neighbor swp3 route-map metal-swp3-vni out
           advertise-all-vni
          exit-address-family
@@ -333,7 +334,9 @@ fn a_firewall_gets_nothing_unless_told() {
     let text = frr(&evpn);
     assert!(text.contains("route-map metal-swp3-vni deny 65535\n"));
     assert!(!text.contains("match evpn vni"));
-    assert!(text.contains("  neighbor swp3 route-map metal-swp3-vni out\n"));
+    for direction in ["in", "out"] {
+        assert!(text.contains(&format!("  neighbor swp3 route-map metal-swp3-vni {direction}\n")));
+    }
 }
 
 #[test]

@@ -129,7 +129,10 @@ fn underlay(text: &mut String, leaf: &Leaf, firewalls: &[&Port]) {
         let _ = writeln!(text, "  neighbor {group} activate");
     }
     for port in firewalls {
-        let _ = writeln!(text, "  neighbor {0} route-map metal-{0}-vni out", port.name);
+        // What it tells counts only for its own networks: its tenant can tell it to say anything.
+        for direction in ["in", "out"] {
+            let _ = writeln!(text, "  neighbor {0} route-map metal-{0}-vni {direction}", port.name);
+        }
     }
     text.push_str("  advertise-all-vni\n exit-address-family\nexit\n");
 }
