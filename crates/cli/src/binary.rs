@@ -37,7 +37,7 @@ const NEWEST: &str = "metalstack.api.v2.MachineProvisioningEvent";
 
 /// The fields of a message that are read, each with those of its own that are, all of them if it does not say.
 #[derive(Debug)]
-pub(crate) struct Shown(Vec<(&'static Field, Option<Shown>)>);
+pub(crate) struct Shown(Vec<(&'static Field, Option<Self>)>);
 
 impl Shown {
     /// What these paths lead to, beginning at a message; a path that leads nowhere shows nothing.
