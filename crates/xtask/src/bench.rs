@@ -45,7 +45,12 @@ pub(crate) fn api(profile: &str, fleets: &str, databases: &str, only: &str) -> R
 pub(crate) fn start(profile: &str) -> Result<()> {
     let root = root();
     cargo(&root, &["build", "--package", "server", "--profile", profile])?;
-    let folder = if profile == "dev" { "debug" } else { profile };
+    // where cargo puts what it builds for these two
+    let folder = match profile {
+        "dev" => "debug",
+        "bench" => "release",
+        other => other,
+    };
     let binary = root.join("target").join(folder).join("metal-server");
     let data = root.join("target/bench-start");
     // what an interrupted run left

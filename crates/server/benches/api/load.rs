@@ -74,15 +74,15 @@ impl Load {
             }
         };
         call(self.life / 6).await;
-        let (server, database) = ground.cpu();
+        let before = ground.cpu();
         let begin = Instant::now();
         let mut times = call(self.life).await;
         let took = begin.elapsed();
-        let now = ground.cpu();
+        let (server, database) = ground.cpu_since(before);
         let measured = Measured {
             calls: u32::try_from(times.len()).expect("not that many"),
-            server: now.0 - server,
-            database: now.1 - database,
+            server,
+            database,
         };
         times.sort_unstable();
         let at = |share: usize| times[(times.len() - 1) * share / 100].0.as_secs_f64() * 1e3;

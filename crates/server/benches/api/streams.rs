@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) async fn measure(ground: &Ground, fleet: &Fleet, wanted: u64) {
     let before = ground.resident();
-    let (server, database) = ground.cpu();
+    let cpu = ground.cpu();
     let begin = Instant::now();
     let (heard, mut news) = mpsc::unbounded_channel();
     let opening = Arc::new(Semaphore::new(AT_ONCE));
@@ -58,23 +58,23 @@ pub(crate) async fn measure(ground: &Ground, fleet: &Fleet, wanted: u64) {
     }
     let count = machines.len();
     let opening_ms = |time: Duration| time.as_secs_f64() * 1e3 / count as f64;
-    let now = ground.cpu();
+    let (server, database) = ground.cpu_since(cpu);
     println!(
         "{count} wait streams opened in {:.1} s, each costs the server {:.2} ms and the database {:.2} ms of processor",
         begin.elapsed().as_secs_f64(),
-        opening_ms(now.0 - server),
-        opening_ms(now.1 - database)
+        opening_ms(server),
+        opening_ms(database)
     );
-    let (server, database) = ground.cpu();
+    let cpu = ground.cpu();
     tokio::time::sleep(IDLE).await;
-    let now = ground.cpu();
+    let (server, database) = ground.cpu_since(cpu);
     let share = |time: Duration| 100.0 * time.as_secs_f64() / IDLE.as_secs_f64();
     println!(
         "{} MB resident with {count} wait streams, {:.1} KB each; idle: server {:.1} %, database {:.1} % of a processor",
         ground.resident() >> 20,
         ground.resident().saturating_sub(before) as f64 / 1024.0 / count as f64,
-        share(now.0 - server),
-        share(now.1 - database)
+        share(server),
+        share(database)
     );
     allocate(ground, fleet, &mut news).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
