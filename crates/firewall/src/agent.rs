@@ -73,7 +73,7 @@ impl Enforcer {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "no saved rules: nothing passes")
+                tracing::error!(error = format!("{error:#}"), "no saved rules: nothing passes");
             }
         }
         let round = this.round(None);
@@ -159,7 +159,7 @@ impl Enforcer {
                 self.shut = true;
             }
             Err(error) => {
-                tracing::error!(%error, "there is no filter and forwarding cannot be stopped")
+                tracing::error!(%error, "there is no filter and forwarding cannot be stopped");
             }
         }
     }

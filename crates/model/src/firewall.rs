@@ -77,7 +77,8 @@ mod tests {
     #[track_caller]
     fn check_rule(ports: &[u32], cidrs: &[&str], comment: &str, expect: &str) {
         let cidrs: Vec<String> = cidrs.iter().map(|c| (*c).to_owned()).collect();
-        let rule = Rule { name: "egress rule 1", has_protocol: true, ports, cidrs: &cidrs, comment };
+        let rule =
+            Rule { name: "egress rule 1", has_protocol: true, ports, cidrs: &cidrs, comment };
         assert_eq!(check(&rule).err().unwrap_or_default(), expect);
     }
 

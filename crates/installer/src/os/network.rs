@@ -70,10 +70,8 @@ pub(super) fn files(
         links: machine.links.clone(),
         mtu: MTU,
     };
-    let mut files: Vec<_> = machine::files(&wanted)
-        .into_iter()
-        .map(|file| owned(&file.path, file.text, frr))
-        .collect();
+    let mut files: Vec<_> =
+        machine::files(&wanted).into_iter().map(|file| owned(&file.path, file.text, frr)).collect();
     files.extend(daemons(existing, frr));
     Ok(files)
 }
@@ -128,6 +126,9 @@ mod tests {
 
     #[test]
     fn bgp_is_switched_on() {
-        assert_eq!(with_bgp("# x\nbgpd=no\nospfd=no\nbfdd=no\n"), "# x\nbgpd=yes\nospfd=no\nbfdd=yes\n");
+        assert_eq!(
+            with_bgp("# x\nbgpd=no\nospfd=no\nbfdd=no\n"),
+            "# x\nbgpd=yes\nospfd=no\nbfdd=yes\n"
+        );
     }
 }

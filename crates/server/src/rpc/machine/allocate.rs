@@ -9,7 +9,9 @@ use store::vpn::Member;
 
 use super::record::{self, Record};
 use super::{elect, networks, view};
-use crate::rpc::{Call, Error, filesystem, firewall, image, partition, size, size_image_constraint};
+use crate::rpc::{
+    Call, Error, filesystem, firewall, image, partition, size, size_image_constraint,
+};
 use crate::vpn::{Key, sync as vpn};
 use crate::wire;
 

@@ -135,7 +135,7 @@ fn a_firewall_is_part_of_the_underlay() {
         &[("swp1", Some("default"), ONE), ("swp2", Some("vrf7"), ONE)],
         expect![[r#"
             take swp1 out of the boot network
-            change the routing configuration: 17 lines come, 0 go"#]],
+            change the routing configuration: 18 lines come, 0 go"#]],
     );
 }
 
