@@ -15,8 +15,6 @@ use super::machine::record::{self, Record};
 use super::{App, Call, Error, service, stream};
 use crate::{auth, wire};
 
-/// Rules are repeated that often, as a sign of life and in case a wake-up was lost.
-const REPEAT: Duration = Duration::from_secs(60);
 /// A firewall that was off for longer cannot speak any more; it is renewed every day.
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// All that a token of a firewall may do, and only about itself.
@@ -189,44 +187,21 @@ async fn watch(
     let app = Arc::clone(&call.app);
     let uuid = request.uuid.to_lowercase();
     // watched before the first look, so that nothing is missed between
-    let mut watcher = app.db.watch(&format!("machine/{uuid}"));
-    let mut state = wish(&app, &uuid).await?;
-    let (sender, stream) = stream::open(&app);
-    tokio::spawn(async move {
-        loop {
-            if !sender.send(Ok(state.clone())).await {
-                return;
+    let watcher = app.db.watch(&format!("machine/{uuid}"));
+    let state = wish(&app, &uuid).await?;
+    let allocation = state.allocation.clone();
+    let read = move || {
+        let (app, uuid, allocation) = (Arc::clone(&app), uuid.clone(), allocation.clone());
+        async move {
+            let now = wish(&app, &uuid).await?;
+            // whoever opened the stream did so for an allocation that is over
+            if now.allocation != allocation {
+                return Err(Error::precondition("the allocation of this firewall has ended"));
             }
-            let repeat = tokio::time::sleep(REPEAT);
-            tokio::pin!(repeat);
-            loop {
-                let due = tokio::select! {
-                    () = sender.closed() => return,
-                    () = watcher.changed() => false,
-                    () = &mut repeat => true,
-                };
-                match wish(&app, &uuid).await {
-                    // whoever opened the stream did so for an allocation that is over
-                    Ok(now) if now.allocation != state.allocation => {
-                        let error =
-                            Error::precondition("the allocation of this firewall has ended");
-                        sender.send(Err(error.into())).await;
-                        return;
-                    }
-                    Ok(now) if due || now != state => {
-                        state = now;
-                        break;
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        sender.send(Err(error.into())).await;
-                        return;
-                    }
-                }
-            }
+            Ok(now)
         }
-    });
-    Ok(stream)
+    };
+    Ok(stream::follow(&call.app, watcher, state, |now, before| now != before, read))
 }
 
 async fn wish(app: &App, uuid: &str) -> Result<ext::FirewallServiceWatchResponse, Error> {

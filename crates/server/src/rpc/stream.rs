@@ -1,10 +1,16 @@
 //! Streams to clients: a task fills them, a client that goes or a server that stops ends them.
 
+use std::time::Duration;
+
 use connectrpc::{ConnectError, ServiceStream};
 use futures::StreamExt;
+use store::Watcher;
 use tokio::sync::mpsc;
 
-use super::App;
+use super::{App, Error};
+
+/// What an agent should do is repeated that often.
+const REPEAT: Duration = Duration::from_secs(60);
 
 /// The end of a stream into which the server writes.
 pub(crate) struct Sender<T> {
@@ -39,6 +45,47 @@ pub(crate) fn open<T: Send + 'static>(app: &App) -> (Sender<T>, ServiceStream<T>
     // a server that stops ends its streams, so that clients go to another replica at once
     let stream = stream.take_until(app.shutdown.wait());
     (Sender { inner, shutdown: app.shutdown.clone(), _open: Open::new() }, Box::pin(stream))
+}
+
+/// A stream that tells `state` at once, and what `read` finds whenever the watcher is woken and that differs. It is repeated each
+/// minute, as a sign of life and in case a wake-up was lost. The first error is told and ends it.
+pub(crate) fn follow<T, F>(
+    app: &App,
+    mut watcher: Watcher,
+    mut state: T,
+    differ: fn(&T, &T) -> bool,
+    read: impl Fn() -> F + Send + 'static,
+) -> ServiceStream<T>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<T, Error>> + Send,
+{
+    let (sender, stream) = open(app);
+    tokio::spawn(async move {
+        while sender.send(Ok(state.clone())).await {
+            let repeat = tokio::time::sleep(REPEAT);
+            tokio::pin!(repeat);
+            loop {
+                let due = tokio::select! {
+                    () = sender.closed() => return,
+                    () = watcher.changed() => false,
+                    () = &mut repeat => true,
+                };
+                match read().await {
+                    Ok(now) if due || differ(&now, &state) => {
+                        state = now;
+                        break;
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        sender.send(Err(error.into())).await;
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    stream
 }
 
 impl<T> Sender<T> {

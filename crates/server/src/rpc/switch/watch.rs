@@ -1,7 +1,6 @@
 //! `SwitchWatchService`: pushes the desired state of a switch to its agent, and hears when it is applied.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use connectrpc::{Router, ServiceStream};
 use proto::ext::{self, SwitchWatchServiceExt};
@@ -10,9 +9,6 @@ use store::switch::TABLE;
 use super::view::view;
 use crate::rpc::machine::release;
 use crate::rpc::{App, Call, Error, service, stream};
-
-/// The state is repeated that often, as a sign of life and in case a wake-up was lost.
-const REPEAT: Duration = Duration::from_secs(60);
 
 struct Handler(Arc<App>);
 
@@ -32,37 +28,14 @@ async fn watch(
 ) -> Result<ServiceStream<ext::SwitchWatchServiceWatchResponse>, Error> {
     let id = request.id;
     let app = Arc::clone(&call.app);
-    let mut watcher = app.db.watch(&format!("switch/{id}"));
-    let mut state = desired(&app, &id).await?;
-    let (sender, stream) = stream::open(&app);
-    tokio::spawn(async move {
-        loop {
-            if !sender.send(Ok(state.clone())).await {
-                return;
-            }
-            let repeat = tokio::time::sleep(REPEAT);
-            tokio::pin!(repeat);
-            loop {
-                let due = tokio::select! {
-                    () = sender.closed() => return,
-                    () = watcher.changed() => false,
-                    () = &mut repeat => true,
-                };
-                match desired(&app, &id).await {
-                    Ok(now) if due || differ(&now, &state) => {
-                        state = now;
-                        break;
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        sender.send(Err(error.into())).await;
-                        return;
-                    }
-                }
-            }
-        }
-    });
-    Ok(stream)
+    // watched before the first look, so that nothing is missed between
+    let watcher = app.db.watch(&format!("switch/{id}"));
+    let state = desired(&app, &id).await?;
+    let read = move || {
+        let (app, id) = (Arc::clone(&app), id.clone());
+        async move { desired(&app, &id).await }
+    };
+    Ok(stream::follow(&call.app, watcher, state, differ, read))
 }
 
 async fn desired(app: &App, id: &str) -> Result<ext::SwitchWatchServiceWatchResponse, Error> {
