@@ -35,7 +35,13 @@ fuzz_target!(|text: &str| {
     if let Ok(nets) = prefix::canonicals(&texts) {
         let _ = prefix::overlapping(&nets);
     }
-    let rule = firewall::Rule { name: "rule 1", ports: &[80], cidrs: &texts, comment: lines[0] };
+    let rule = firewall::Rule {
+        name: "rule 1",
+        has_protocol: true,
+        ports: &[80],
+        cidrs: &texts,
+        comment: lines[0],
+    };
     let _ = firewall::check(&rule);
     if let Ok(claims) = Claims::parse(lines.iter().copied(), [(lines[0], second)]) {
         if let Ok(name) = Name::parse(second) {
