@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use netconf::firewall::rules::{self, Management, Protocol, Rule, Rules, Table};
-use netconf::firewall::{Kind, Network};
+use netconf::firewall::{Kind, Told};
 use proto::{api, ext};
 
 /// The wish as it is heard and kept.
@@ -18,27 +18,23 @@ pub fn table(wish: &Wish, management: &Management) -> Result<Table, String> {
         let own = network.project.as_deref() == Some(wish.project.as_str());
         let kind = match network.network_type.as_known() {
             Some(api::NetworkType::Underlay) => continue,
-            Some(api::NetworkType::External) => Kind::External,
-            Some(api::NetworkType::Child | api::NetworkType::ChildShared) if own => Kind::Private,
-            Some(api::NetworkType::ChildShared) => Kind::Shared,
-            _ => {
-                return Err(format!(
-                    "network {} is of a kind that no firewall joins",
-                    network.network
-                ));
+            Some(api::NetworkType::External) => Some(Kind::External),
+            Some(api::NetworkType::Child | api::NetworkType::ChildShared) if own => {
+                Some(Kind::Private)
             }
+            Some(api::NetworkType::ChildShared) => Some(Kind::Shared),
+            _ => None,
         };
-        let vni = u32::try_from(network.vrf)
-            .map_err(|_| format!("network {}: {} is no VRF", network.network, network.vrf))?;
-        let addresses = network.ips.iter().map(|ip| ip.parse().map_err(|_| not(ip, "address")));
-        networks.push(Network {
-            vni,
+        let told = Told {
+            id: &network.network,
             kind,
-            addresses: addresses.collect::<Result<_, _>>()?,
-            prefixes: prefixes(&network.prefixes)?,
-            destinations: prefixes(&network.destination_prefixes)?,
+            vrf: network.vrf,
+            addresses: &network.ips,
+            prefixes: &network.prefixes,
+            destinations: &network.destination_prefixes,
             masquerade: network.nat_type == api::NATType::Ipv4Masquerade,
-        });
+        };
+        networks.push(told.read()?);
     }
     let wished = wish.rules.as_option().cloned().unwrap_or_default();
     let rules = Rules {

@@ -14,9 +14,11 @@ mod frr;
 mod import;
 mod networkd;
 pub mod rules;
+mod told;
 
 pub use frr::frr;
 pub use import::{Import, imports};
+pub use told::Told;
 
 /// What the files are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use netconf::firewall::{Firewall, Kind, Network, files as network_files};
+use netconf::firewall::{Firewall, Kind, Told, files as network_files};
 use proto::api::{MachineAllocation, MachineAllocationType, MachineNetwork, NATType, NetworkType};
 
 use super::account::Owner;
-use super::network::{daemons, is_primary, owned};
+use super::network::{all_ips, daemons, is_primary, owned};
 use super::{Existing, Machine, OsFile, folder, link, text};
 
 /// The agent of a firewall, in the initrd and in the installed system.
@@ -52,11 +51,7 @@ pub(super) fn is_firewall(allocation: &MachineAllocation) -> bool {
 
 /// Addresses in the underlay, by which operators know the firewall.
 pub(super) fn underlay(allocation: &MachineAllocation) -> Result<Vec<IpAddr>, String> {
-    let mut all = Vec::new();
-    for network in allocation.networks.iter().filter(|n| kind(n) == Some(NetworkType::Underlay)) {
-        all.extend(addresses(network)?);
-    }
-    Ok(all)
+    all_ips(allocation.networks.iter().filter(|n| kind(n) == Some(NetworkType::Underlay)))
 }
 
 pub(super) fn files(machine: &Machine<'_>, existing: &Existing) -> Result<Vec<OsFile>, String> {
@@ -82,32 +77,26 @@ fn firewall(machine: &Machine<'_>) -> Result<Firewall, String> {
     let mut networks = Vec::new();
     for network in &allocation.networks {
         let kind = match kind(network) {
-            Some(NetworkType::External) => Kind::External,
+            Some(NetworkType::External) => Some(Kind::External),
             Some(NetworkType::Child | NetworkType::ChildShared)
                 if is_primary(network, allocation) =>
             {
-                Kind::Private
+                Some(Kind::Private)
             }
-            Some(NetworkType::ChildShared) => Kind::Shared,
+            Some(NetworkType::ChildShared) => Some(Kind::Shared),
             Some(NetworkType::Underlay) => continue,
-            _ => {
-                return Err(format!(
-                    "a firewall cannot join the network {}: it is neither private nor shared nor external",
-                    network.network
-                ));
-            }
+            _ => None,
         };
-        let vni = u32::try_from(network.vrf).ok().filter(|vni| (1..1 << 24).contains(vni));
-        networks.push(Network {
-            vni: vni.ok_or_else(|| {
-                format!("the network {} has no VXLAN id: {}", network.network, network.vrf)
-            })?,
+        let told = Told {
+            id: &network.network,
             kind,
-            addresses: addresses(network)?,
-            prefixes: prefixes(network, &network.prefixes)?,
-            destinations: prefixes(network, &network.destination_prefixes)?,
+            vrf: network.vrf,
+            addresses: &network.ips,
+            prefixes: &network.prefixes,
+            destinations: &network.destination_prefixes,
             masquerade: network.nat_type.as_known() == Some(NATType::Ipv4Masquerade),
-        });
+        };
+        networks.push(told.read()?);
     }
     Ok(Firewall {
         hostname: allocation.hostname.clone(),
@@ -120,23 +109,6 @@ fn firewall(machine: &Machine<'_>) -> Result<Firewall, String> {
 
 fn kind(network: &MachineNetwork) -> Option<NetworkType> {
     network.network_type.as_known()
-}
-
-fn addresses(network: &MachineNetwork) -> Result<Vec<IpAddr>, String> {
-    let parse = |ip: &String| {
-        ip.parse()
-            .map_err(|_| format!("the address {ip:?} in the network {} is none", network.network))
-    };
-    network.ips.iter().map(parse).collect()
-}
-
-fn prefixes(network: &MachineNetwork, texts: &[String]) -> Result<Vec<IpNet>, String> {
-    let parse = |prefix: &String| {
-        prefix.parse::<IpNet>().map(|prefix| prefix.trunc()).map_err(|_| {
-            format!("the prefix {prefix:?} of the network {} is none", network.network)
-        })
-    };
-    texts.iter().map(parse).collect()
 }
 
 /// The agent's configuration with its token, and its unit, which starts with the system.

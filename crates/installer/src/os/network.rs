@@ -23,15 +23,20 @@ pub fn addresses(allocation: &MachineAllocation) -> Result<Vec<IpAddr>, String> 
     let mut networks: Vec<_> =
         allocation.networks.iter().filter(|network| carries(network)).collect();
     networks.sort_by_key(|network| !is_primary(network, allocation));
-    networks
-        .iter()
-        .flat_map(|network| network.ips.iter().map(move |ip| (network, ip)))
-        .map(|(network, ip)| {
-            ip.parse().map_err(|_| {
-                format!("the address {ip:?} in the network {} is none", network.network)
-            })
-        })
-        .collect()
+    all_ips(networks)
+}
+
+/// Addresses of the machine in these networks.
+pub(super) fn all_ips<'a>(
+    networks: impl IntoIterator<Item = &'a MachineNetwork>,
+) -> Result<Vec<IpAddr>, String> {
+    let parse = |(network, ip): (&MachineNetwork, &String)| {
+        ip.parse()
+            .map_err(|_| format!("the address {ip:?} in the network {} is none", network.network))
+    };
+    let ips =
+        networks.into_iter().flat_map(|network| network.ips.iter().map(move |ip| (network, ip)));
+    ips.map(parse).collect()
 }
 
 /// Networks whose addresses a machine has itself.
