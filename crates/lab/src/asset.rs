@@ -3,15 +3,16 @@
 pub mod base;
 pub mod image;
 pub mod initrd;
-pub mod kernel;
 pub mod mirror;
 pub mod overlay;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+pub use guest::cache::cached;
+pub use guest::kernel;
 use ring::digest;
 
 use crate::shell;
@@ -69,46 +70,6 @@ pub fn sha256(path: &Path) -> Result<String> {
     }
 }
 
-/// Makes an asset in a folder of its own and gives it its name only when it is complete; an older one with the
-/// same prefix goes, so that the cache does not grow for ever.
-///
-/// # Errors
-/// What `make` says; nothing is left then.
-pub fn cached(
-    cache: &Path,
-    prefix: &str,
-    key: &str,
-    make: impl FnOnce(&Path) -> Result<()>,
-) -> Result<(PathBuf, bool)> {
-    let name = cache.join(format!("{prefix}-{key}"));
-    if name.exists() {
-        return Ok((name, true));
-    }
-    let work = cache.join(format!(".{prefix}-{key}.{}", std::process::id()));
-    remove_tree(&work)?;
-    fs::create_dir_all(&work)?;
-    if let Err(error) = make(&work) {
-        remove_tree(&work).ok();
-        return Err(error);
-    }
-    fs::rename(&work, &name)?;
-    for entry in fs::read_dir(cache)? {
-        let entry = entry?;
-        let old = entry.file_name().to_string_lossy().starts_with(&format!("{prefix}-"));
-        if old && entry.path() != name {
-            remove_tree(&entry.path())?;
-        }
-    }
-    Ok((name, false))
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Writes `FILE.sha256` and `FILE.md5` beside a file, in the form of `sha256sum`, and returns the SHA-256.
 ///
 /// # Errors
@@ -134,24 +95,6 @@ pub fn beside(file: &Path, extension: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_asset_is_made_once_and_replaces_its_predecessor() {
-        let cache = tempfile::tempdir().expect("folder");
-        let make = |folder: &Path| Ok(fs::write(folder.join("file"), "x")?);
-        let (old, from_cache) = cached(cache.path(), "image", "1", make).expect("made");
-        assert!(!from_cache && old.join("file").exists());
-        assert!(cached(cache.path(), "image", "1", make).expect("made").1);
-        let (new, _) = cached(cache.path(), "image", "2", make).expect("made");
-        assert!(new.exists() && !old.exists());
-    }
-
-    #[test]
-    fn a_failed_asset_leaves_nothing() {
-        let cache = tempfile::tempdir().expect("folder");
-        cached(cache.path(), "image", "1", |_| anyhow::bail!("no")).expect_err("fails");
-        assert_eq!(fs::read_dir(cache.path()).expect("folder").count(), 0);
-    }
 
     #[test]
     fn digests_are_what_the_tools_check() {

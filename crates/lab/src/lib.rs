@@ -29,9 +29,10 @@ pub mod qmp;
 pub mod scenario;
 pub mod seed;
 pub mod shape;
-pub mod shell;
 pub mod spec;
 pub mod status;
 pub mod supervisor;
 pub mod topology;
 pub mod up;
+
+pub use guest::shell;

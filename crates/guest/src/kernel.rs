@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::cached;
-use crate::shell;
+use crate::cache::cached;
+use crate::{package, shell};
 
 /// The package that depends on the newest kernel.
 const PACKAGE: &str = "linux-image-cloud-amd64";
@@ -104,16 +104,8 @@ fn newest_package() -> Result<String> {
     depends().map(parse)?.with_context(|| format!("apt knows no {PACKAGE}; is this Debian 12?"))
 }
 
-fn unpack(package: &str, version: &str, work: &Path) -> Result<()> {
-    let options = ["-o", "APT::Sandbox::User=root", "download", package];
-    shell::run(shell::command("apt-get", options).current_dir(work))?;
-    let archive = fs::read_dir(work)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "deb"))
-        .context("apt-get downloaded nothing")?;
-    shell::run(shell::command("dpkg-deb", ["-x"]).arg(&archive).arg(work))?;
-    fs::remove_file(&archive)?;
+fn unpack(name: &str, version: &str, work: &Path) -> Result<()> {
+    package::unpack(name, work)?;
     shell::run(shell::command("depmod", ["-b"]).arg(work).arg(version)).map(drop)
 }
 
