@@ -39,9 +39,11 @@ ntp_servers = []
 
 /// Configuration of `metal-switch` on a leaf.
 pub fn switch(paths: &Paths, leaf: Leaf, fabric: Fabric) -> String {
-    let backend = match fabric {
-        Fabric::Plain => "plain",
-        Fabric::Netns => "netns",
+    // routing daemons of a guest are alone
+    let (backend, pathspace) = match fabric {
+        Fabric::Plain => ("plain", leaf.name()),
+        Fabric::Netns => ("netns", leaf.name()),
+        Fabric::Vm => ("kernel", String::new()),
     };
     format!(
         r#"id = "{name}"
@@ -59,7 +61,7 @@ ports = "swp*"
 backend = "{backend}"
 
 [frr]
-pathspace = "{name}"
+pathspace = "{pathspace}"
 "#,
         name = leaf.name(),
         api = api_url(),

@@ -37,6 +37,7 @@ pub fn clean(paths: &Paths) -> Result<()> {
     supervisor::sweep(paths);
     fabric::remove()?;
     frr::remove()?;
+    keep_consoles(paths)?;
     for entry in fs::read_dir(paths.lab()).into_iter().flatten().flatten() {
         if entry.path() == paths.logs() {
             continue;
@@ -50,6 +51,16 @@ pub fn clean(paths: &Paths) -> Result<()> {
     let left = leftovers(paths);
     if !left.is_empty() {
         bail!("still there: {}", left.join(", "));
+    }
+    Ok(())
+}
+
+/// Consoles of guests are where QEMU writes them; afterwards they are among the logs.
+fn keep_consoles(paths: &Paths) -> Result<()> {
+    for entry in fs::read_dir(paths.run()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".console.log") {
+            fs::rename(entry.path(), paths.logs().join(entry.file_name()))?;
+        }
     }
     Ok(())
 }

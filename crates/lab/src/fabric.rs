@@ -2,6 +2,10 @@
 //!
 //! [`plan`] is the whole fabric as text for `ip -batch`, one batch per namespace; [`apply`] feeds it.
 
+mod cables;
+
+pub use cables::{TO_EXIT, end};
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -13,8 +17,8 @@ use crate::names;
 use crate::netns;
 use crate::shell;
 use crate::topology::{
-    EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, HOST_ADDRESS, HOST_LINK, INTERNET, LEAVES,
-    Leaf, Machine, SERVICE_ADDRESS, TENANT_PREFIXES, THIEF,
+    EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, EXIT_LOOPBACK, Fabric, HOST_ADDRESS, HOST_LINK, INTERNET,
+    LEAVES, Leaf, Machine, SERVICE_ADDRESS, TENANT_PREFIXES, THIEF,
 };
 
 /// Commands for one namespace.
@@ -30,10 +34,10 @@ pub struct Batch {
 
 /// Machines send long packets, and between leaves, and between leaves and firewalls, they travel inside others.
 const PORT_MTU: u32 = 9000;
-const UNDERLAY_MTU: u32 = 9216;
+pub const UNDERLAY_MTU: u32 = 9216;
 
 /// Routers forward, spread over equal paths, and accept what comes another way than they would send.
-const ROUTER: [(&str, &str); 6] = [
+pub const ROUTER: [(&str, &str); 6] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
@@ -42,10 +46,16 @@ const ROUTER: [(&str, &str); 6] = [
     ("ipv6/conf/default/accept_dad", "0"),
 ];
 
-/// The fabric for so many machines.
-pub fn plan(machines: u8) -> Vec<Batch> {
-    let mut batches = vec![host(), exit()];
-    batches.extend(LEAVES.map(|leaf| leaf_batch(leaf, machines)));
+/// The fabric with so many ports on each leaf, as far as it is the host's.
+pub fn plan(fabric: Fabric, ports: u8) -> Vec<Batch> {
+    let mut batches = match fabric {
+        Fabric::Plain | Fabric::Netns => vec![host(), exit()],
+        Fabric::Vm => vec![cables::host(), cables::control()],
+    };
+    batches.extend(LEAVES.map(|leaf| match fabric {
+        Fabric::Plain | Fabric::Netns => leaf_batch(leaf, ports),
+        Fabric::Vm => cables::of(leaf, ports),
+    }));
     batches.push(routes());
     batches
 }
@@ -61,14 +71,16 @@ fn host() -> Batch {
         )
         .expect("text");
     }
-    write!(
-        commands,
+    commands.push_str(&host_link());
+    Batch { namespace: None, switches: Vec::new(), commands }
+}
+
+fn host_link() -> String {
+    format!(
         "link add {HOST_LINK} type veth peer name {EXIT_HOST_LINK} netns {EXIT}\n\
          address add {HOST_ADDRESS}/30 dev {HOST_LINK}\n\
          link set {HOST_LINK} up\n"
     )
-    .expect("text");
-    Batch { namespace: None, switches: Vec::new(), commands }
 }
 
 fn exit() -> Batch {
@@ -86,7 +98,17 @@ fn exit() -> Batch {
 }
 
 /// Ports are persistent taps: they exist while a machine is off, without carrier, as on a real switch.
-fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
+fn leaf_batch(leaf: Leaf, ports: u8) -> Batch {
+    let mut commands = String::new();
+    for machine in Machine::all(ports) {
+        writeln!(commands, "tuntap add dev {} mode tap vnet_hdr", machine.port()).expect("text");
+    }
+    commands.push_str(&inside_leaf(leaf, ports));
+    Batch { namespace: Some(leaf.namespace()), switches: ROUTER.to_vec(), commands }
+}
+
+/// What a leaf makes of its cards.
+pub fn inside_leaf(leaf: Leaf, ports: u8) -> String {
     let mut commands = format!(
         "link set lo up\n\
          address add {}/32 dev lo\n\
@@ -99,22 +121,29 @@ fn leaf_batch(leaf: Leaf, machines: u8) -> Batch {
         leaf.boot_address(),
         leaf.boot_address6()
     );
-    for machine in Machine::all(machines) {
+    for machine in Machine::all(ports) {
         let port = machine.port();
         write!(
             commands,
-            "tuntap add dev {port} mode tap vnet_hdr\n\
-             link set {port} mtu {UNDERLAY_MTU}\n\
+            "link set {port} mtu {UNDERLAY_MTU}\n\
              link set {port} master boot\n\
              link set {port} up\n"
         )
         .expect("text");
     }
-    Batch { namespace: Some(leaf.namespace()), switches: ROUTER.to_vec(), commands }
+    commands
 }
 
-/// A namespace that plays a machine: its cards are links to its ports, which are no taps any more.
-pub fn stand_in(machine: Machine) -> Vec<Batch> {
+/// A namespace that plays a machine. What was on its ports is unplugged.
+pub fn stand_in(fabric: Fabric, machine: Machine) -> Vec<Batch> {
+    match fabric {
+        Fabric::Plain | Fabric::Netns => linked(machine),
+        Fabric::Vm => cables::stand_in(machine),
+    }
+}
+
+/// Its cards are links to its ports, which are no taps any more.
+fn linked(machine: Machine) -> Vec<Batch> {
     let (namespace, port) = (machine.namespace(), machine.port());
     let mut host = format!("netns add {namespace}\n");
     let mut own = "link set lo up\n".to_owned();
@@ -258,13 +287,18 @@ fn remove_empty_folder() {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_plan_is_readable() {
+    fn text(batches: &[Batch]) -> String {
         let mut text = String::new();
-        for batch in plan(1) {
+        for batch in batches {
             writeln!(text, "[{}]", batch.namespace.as_deref().unwrap_or("host")).expect("text");
             text.push_str(&batch.commands);
         }
+        text
+    }
+
+    #[test]
+    fn the_plan_is_readable() {
+        let text = text(&plan(Fabric::Netns, 1));
         expect_test::expect![[r#"
             [host]
             netns add mlab-exit
@@ -284,6 +318,7 @@ mod tests {
             link set leaf01 mtu 9216 up
             link set leaf02 mtu 9216 up
             [mlab-leaf01]
+            tuntap add dev swp1 mode tap vnet_hdr
             link set lo up
             address add 10.0.0.11/32 dev lo
             link set up0 mtu 9216 up
@@ -291,11 +326,11 @@ mod tests {
             address add 10.0.1.1/24 dev boot
             address add fd99:0:0:1::1/64 dev boot nodad
             link set boot up
-            tuntap add dev swp1 mode tap vnet_hdr
             link set swp1 mtu 9216
             link set swp1 master boot
             link set swp1 up
             [mlab-leaf02]
+            tuntap add dev swp1 mode tap vnet_hdr
             link set lo up
             address add 10.0.0.12/32 dev lo
             link set up0 mtu 9216 up
@@ -303,7 +338,6 @@ mod tests {
             address add 10.0.2.1/24 dev boot
             address add fd99:0:0:2::1/64 dev boot nodad
             link set boot up
-            tuntap add dev swp1 mode tap vnet_hdr
             link set swp1 mtu 9216
             link set swp1 master boot
             link set swp1 up
@@ -313,5 +347,74 @@ mod tests {
             route replace 10.255.0.1/32 via 169.254.77.2 dev mlab-host
         "#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn the_host_has_the_cables_of_guests() {
+        let machine = Machine { number: 1 };
+        let text = text(&plan(Fabric::Vm, 1)) + "----\n" + &text(&stand_in(Fabric::Vm, machine));
+        expect_test::expect![[r#"
+            [host]
+            netns add mlab-exit
+            netns add mlab-leaf01
+            netns add mlab-leaf02
+            link add mlab-host type veth peer name host0 netns mlab-exit
+            address add 169.254.77.1/30 dev mlab-host
+            link set mlab-host up
+            [mlab-exit]
+            link set lo up
+            address add 10.255.0.1/32 dev lo
+            address add 169.254.77.2/30 dev host0
+            link set host0 up
+            tuntap add dev exit mode tap vnet_hdr
+            address add 169.254.78.1/30 dev exit
+            link set exit up
+            route add 10.100.0.0/14 via 169.254.78.2 dev exit
+            route add 10.254.0.0/16 via 169.254.78.2 dev exit
+            route add 10.0.0.0/16 via 169.254.78.2 dev exit
+            [mlab-leaf01]
+            link set lo up
+            link add cable1 type bridge forward_delay 0 stp_state 0 mcast_snooping 0 group_fwd_mask 0x4000
+            tuntap add dev end1 mode tap vnet_hdr
+            link set end1 mtu 9216
+            link set end1 master cable1
+            link set end1 up
+            tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 mtu 9216
+            link set swp1 master cable1
+            link set swp1 up
+            link set cable1 mtu 9216 up
+            [mlab-leaf02]
+            link set lo up
+            link add cable1 type bridge forward_delay 0 stp_state 0 mcast_snooping 0 group_fwd_mask 0x4000
+            tuntap add dev end1 mode tap vnet_hdr
+            link set end1 mtu 9216
+            link set end1 master cable1
+            link set end1 up
+            tuntap add dev swp1 mode tap vnet_hdr
+            link set swp1 mtu 9216
+            link set swp1 master cable1
+            link set swp1 up
+            link set cable1 mtu 9216 up
+            [host]
+            route replace 10.100.0.0/14 via 169.254.77.2 dev mlab-host
+            route replace 10.254.0.0/16 via 169.254.77.2 dev mlab-host
+            route replace 10.255.0.1/32 via 169.254.77.2 dev mlab-host
+            ----
+            [host]
+            netns add mlab-m1
+            [mlab-leaf01]
+            link set end1 down
+            link set end1 nomaster
+            link set end1 netns mlab-m1 name lan0
+            [mlab-leaf02]
+            link set end1 down
+            link set end1 nomaster
+            link set end1 netns mlab-m1 name lan1
+            [mlab-m1]
+            link set lo up
+            link set lan0 address 52:54:00:6d:01:01 mtu 9000 up
+            link set lan1 address 52:54:00:6d:01:02 mtu 9000 up
+        "#]].assert_eq(&text);
     }
 }

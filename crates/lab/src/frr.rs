@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
@@ -12,17 +13,20 @@ use crate::control::Part;
 use crate::internet;
 use crate::names;
 use crate::topology::{
-    EXIT, EXIT_ASN, EXIT_LOOPBACK, Fabric, LEAVES, Leaf, Machine, SERVICE_ADDRESS,
+    EXIT, EXIT_ASN, EXIT_LOOPBACK, Fabric, LEAVES, Leaf, Machine, SERVICE_ADDRESS, SPINE,
+    SPINE_ASN, SPINE_LOOPBACK,
 };
 
 /// The daemons of a router, in the order of their start.
-const DAEMONS: [&str; 3] = ["zebra", "bfdd", "bgpd"];
+pub const DAEMONS: [&str; 3] = ["zebra", "bfdd", "bgpd"];
 
-/// A namespace with routing daemons.
+/// Who has routing daemons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Router {
     /// The exit.
     Exit,
+    /// The spine, which is a guest always.
+    Spine,
     /// A leaf.
     Leaf(Leaf),
     /// A stand-in for a machine.
@@ -30,8 +34,11 @@ pub enum Router {
 }
 
 impl Router {
-    /// All of them.
-    pub fn all() -> Vec<Self> {
+    /// Those of a fabric that are namespaces.
+    pub fn namespaces(fabric: Fabric) -> Vec<Self> {
+        if fabric == Fabric::Vm {
+            return Vec::new();
+        }
         let mut all = vec![Self::Exit];
         all.extend(LEAVES.map(Self::Leaf));
         all
@@ -41,6 +48,7 @@ impl Router {
     pub fn pathspace(self) -> String {
         match self {
             Self::Exit => "exit".to_owned(),
+            Self::Spine => SPINE.to_owned(),
             Self::Leaf(leaf) => leaf.name(),
             Self::Machine(machine) => machine.namespace(),
         }
@@ -48,7 +56,7 @@ impl Router {
 
     fn namespace(self) -> String {
         match self {
-            Self::Exit => EXIT.to_owned(),
+            Self::Exit | Self::Spine => EXIT.to_owned(),
             Self::Leaf(leaf) => leaf.namespace(),
             Self::Machine(machine) => machine.namespace(),
         }
@@ -58,6 +66,7 @@ impl Router {
     pub fn config(self, fabric: Fabric) -> String {
         match self {
             Self::Exit => exit(fabric),
+            Self::Spine => spine(),
             Self::Leaf(_) | Self::Machine(_) => {
                 format!("frr defaults datacenter\nhostname {}\n", self.pathspace())
             }
@@ -85,13 +94,9 @@ impl Router {
         // A daemon that does not find zebra tries again after ten seconds.
         let zebra = Path::new("/run/frr").join(&pathspace).join("zserv.api");
         let needs = (daemon != "zebra").then_some(zebra);
-        // no telnet port
-        let mut command = [&program, "-N", &pathspace, "-P", "0", "-f", &config]
-            .map(ToString::to_string)
-            .to_vec();
-        command.extend(["-F", "datacenter", "--log", "stdout"].map(str::to_owned));
+        let mut command = [&program, "-N", &pathspace].map(ToString::to_string).to_vec();
+        command.extend(arguments(daemon, &config));
         if daemon == "zebra" {
-            command.extend(["-s", "90000000"].map(str::to_owned));
             if names.is_some() {
                 // every name is a VRF
                 command.push("-n".to_owned());
@@ -110,31 +115,27 @@ impl Router {
     }
 }
 
-/// Takes every route of the leaves and gives them the default route.
+/// Arguments of a daemon wherever it runs.
+pub fn arguments(daemon: &str, config: &str) -> Vec<String> {
+    // no telnet port
+    let mut all = ["-P", "0", "-f", config, "-F", "datacenter", "--log", "stdout"].to_vec();
+    if daemon == "zebra" {
+        all.extend(["-s", "90000000"]);
+    }
+    all.into_iter().map(str::to_owned).collect()
+}
+
+/// Takes every route of the fabric and gives it the default route.
 fn exit(fabric: Fabric) -> String {
-    let overlay = fabric == Fabric::Netns;
+    let overlay = fabric.has_tenant_networks();
     // First, because each daemon reads the file by itself: `exit` out of what it does not know would end its reading.
     let vrf = if overlay { internet::routing_vrf() } else { String::new() };
-    let mut text = format!(
-        "frr defaults datacenter\nhostname exit\nno zebra nexthop kernel enable\n{vrf}!\nbfd\n profile metal\n  transmit-interval 100\n  receive-interval 100\n"
-    );
-    for leaf in LEAVES {
-        let name = leaf.name();
-        write!(text, "!\ninterface {name}\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n")
-            .expect("text");
-    }
-    write!(
-        text,
-        "!\nrouter bgp {EXIT_ASN}\n bgp router-id {EXIT_LOOPBACK}\n no bgp default ipv4-unicast\n \
-         bgp bestpath as-path multipath-relax\n coalesce-time 50\n neighbor LEAF peer-group\n neighbor LEAF remote-as external\n \
-         neighbor LEAF advertisement-interval 0\n neighbor LEAF timers 3 9\n neighbor LEAF timers connect 1\n \
-         neighbor LEAF bfd\n neighbor LEAF bfd profile metal\n \
-         neighbor LEAF capability extended-nexthop\n"
-    )
-    .expect("text");
-    for leaf in LEAVES {
-        writeln!(text, " neighbor {} interface peer-group LEAF", leaf.name()).expect("text");
-    }
+    let neighbours = match fabric {
+        Fabric::Plain | Fabric::Netns => LEAVES.map(Leaf::name).to_vec(),
+        Fabric::Vm => vec![SPINE.to_owned()],
+    };
+    let mut text = head("exit", &vrf, &neighbours);
+    text.push_str(&router(EXIT_ASN, EXIT_LOOPBACK, &neighbours));
     write!(
         text,
         " !\n address-family ipv4 unicast\n  network {EXIT_LOOPBACK}/32\n  network {SERVICE_ADDRESS}/32\n  \
@@ -151,6 +152,47 @@ fn exit(fabric: Fabric) -> String {
     text
 }
 
+/// Passes everything on, and has nothing of its own.
+fn spine() -> String {
+    let mut neighbours = vec!["exit".to_owned()];
+    neighbours.extend(LEAVES.map(Leaf::name));
+    let mut text = head(SPINE, "", &neighbours);
+    text.push_str(&router(SPINE_ASN, SPINE_LOOPBACK, &neighbours));
+    write!(
+        text,
+        " !\n address-family ipv4 unicast\n  network {SPINE_LOOPBACK}/32\n  neighbor LEAF activate\n \
+         exit-address-family\n !\n address-family ipv6 unicast\n  neighbor LEAF activate\n exit-address-family\n !\n \
+         address-family l2vpn evpn\n  neighbor LEAF activate\n exit-address-family\nexit\n"
+    )
+    .expect("text");
+    text
+}
+
+fn head(name: &str, vrf: &str, neighbours: &[String]) -> String {
+    let mut text = format!(
+        "frr defaults datacenter\nhostname {name}\nno zebra nexthop kernel enable\n{vrf}!\nbfd\n profile metal\n  transmit-interval 100\n  receive-interval 100\n"
+    );
+    for name in neighbours {
+        write!(text, "!\ninterface {name}\n ipv6 nd ra-interval 1\n ipv6 nd ra-lifetime 0\nexit\n")
+            .expect("text");
+    }
+    text
+}
+
+fn router(asn: u32, id: Ipv4Addr, neighbours: &[String]) -> String {
+    let mut text = format!(
+        "!\nrouter bgp {asn}\n bgp router-id {id}\n no bgp default ipv4-unicast\n \
+         bgp bestpath as-path multipath-relax\n coalesce-time 50\n neighbor LEAF peer-group\n neighbor LEAF remote-as external\n \
+         neighbor LEAF advertisement-interval 0\n neighbor LEAF timers 3 9\n neighbor LEAF timers connect 1\n \
+         neighbor LEAF bfd\n neighbor LEAF bfd profile metal\n \
+         neighbor LEAF capability extended-nexthop\n"
+    );
+    for name in neighbours {
+        writeln!(text, " neighbor {name} interface peer-group LEAF").expect("text");
+    }
+    text
+}
+
 /// Says that a folder is the lab's, so that `down` removes it and nobody else's.
 const OURS: &str = "made-by-the-lab";
 
@@ -159,7 +201,9 @@ const OURS: &str = "made-by-the-lab";
 /// # Errors
 /// A folder cannot be made, or somebody else has one of that name.
 pub fn prepare(fabric: Fabric) -> Result<()> {
-    Router::all().into_iter().try_for_each(|router| prepare_one(router, &router.config(fabric)))
+    Router::namespaces(fabric)
+        .into_iter()
+        .try_for_each(|router| prepare_one(router, &router.config(fabric)))
 }
 
 /// Makes the folders of one router.
@@ -191,7 +235,8 @@ pub fn prepare_one(router: Router, config: &str) -> Result<()> {
 /// Folders of ours that are there.
 pub fn leftovers() -> Vec<PathBuf> {
     let machines = Machine::every().map(Router::Machine);
-    let folders = Router::all().into_iter().chain(machines).flat_map(Router::folders);
+    let routers = Router::namespaces(Fabric::Netns);
+    let folders = routers.into_iter().chain(machines).flat_map(Router::folders);
     folders.filter(|folder| folder.join(OURS).exists()).collect()
 }
 
@@ -304,6 +349,70 @@ mod tests {
              exit-address-family
         "#]]
         .assert_eq(&tail);
+    }
+
+    #[test]
+    fn the_spine_passes_everything_on() {
+        expect![[r#"
+            frr defaults datacenter
+            hostname spine
+            no zebra nexthop kernel enable
+            !
+            bfd
+             profile metal
+              transmit-interval 100
+              receive-interval 100
+            !
+            interface exit
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
+            exit
+            !
+            interface leaf01
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
+            exit
+            !
+            interface leaf02
+             ipv6 nd ra-interval 1
+             ipv6 nd ra-lifetime 0
+            exit
+            !
+            router bgp 4200000031
+             bgp router-id 10.0.0.31
+             no bgp default ipv4-unicast
+             bgp bestpath as-path multipath-relax
+             coalesce-time 50
+             neighbor LEAF peer-group
+             neighbor LEAF remote-as external
+             neighbor LEAF advertisement-interval 0
+             neighbor LEAF timers 3 9
+             neighbor LEAF timers connect 1
+             neighbor LEAF bfd
+             neighbor LEAF bfd profile metal
+             neighbor LEAF capability extended-nexthop
+             neighbor exit interface peer-group LEAF
+             neighbor leaf01 interface peer-group LEAF
+             neighbor leaf02 interface peer-group LEAF
+             !
+             address-family ipv4 unicast
+              network 10.0.0.31/32
+              neighbor LEAF activate
+             exit-address-family
+             !
+             address-family ipv6 unicast
+              neighbor LEAF activate
+             exit-address-family
+             !
+             address-family l2vpn evpn
+              neighbor LEAF activate
+             exit-address-family
+            exit
+        "#]]
+        .assert_eq(&Router::Spine.config(Fabric::Vm));
+        let exit = Router::Exit.config(Fabric::Vm);
+        assert!(exit.contains(" neighbor spine interface peer-group LEAF\n"), "{exit}");
+        assert!(!exit.contains("leaf01") && exit.contains("vrf vrf4009\n vni 4009\n"), "{exit}");
     }
 
     #[test]

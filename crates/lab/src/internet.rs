@@ -26,6 +26,10 @@ const LINK: [[&str; 2]; 2] = [["192.0.2.0", "192.0.2.1"], ["2001:db8:77::", "200
 
 /// As everywhere between leaves and firewalls.
 const MTU: u32 = 9000;
+/// The exit's card to the internet.
+pub const CARD: &str = "inet0";
+/// The other end of that link.
+pub const UPLINK: &str = "up0";
 
 /// Makes namespace, VRF and the link between them. The exit's names are there already.
 ///
@@ -37,6 +41,41 @@ pub fn make() -> Result<()> {
     link(&internet).context("cannot make the way to the internet")?;
     netns::within(INTERNET, outside).context("cannot make the internet")?;
     in_names(|| netns::within(&vrf(), inside)).context("cannot make the VRF of the internet")
+}
+
+/// Makes the namespace with a tap for an exit that is a guest.
+///
+/// # Errors
+/// Not root.
+pub fn make_for_guest() -> Result<()> {
+    batch(&format!("netns add {INTERNET}\n"))?;
+    netns::within(INTERNET, || {
+        batch(&format!("tuntap add dev {UPLINK} mode tap vnet_hdr\n"))?;
+        outside()
+    })
+    .context("cannot make the internet")
+}
+
+/// What an exit with VRFs of the kernel makes of its card to the internet.
+pub fn inside_guest() -> String {
+    let (vrf, bridge, vxlan) = (vrf(), format!("br{INTERNET_VNI}"), format!("vni{INTERNET_VNI}"));
+    let [[own4, out4], [own6, out6]] = LINK;
+    format!(
+        "link add {vrf} type vrf table {INTERNET_VNI}\n\
+         link set {vrf} up\n\
+         link add {vxlan} mtu {MTU} type vxlan id {INTERNET_VNI} local {EXIT_LOOPBACK} dstport 4789 nolearning\n\
+         link add {bridge} mtu {MTU} type bridge\n\
+         link set {bridge} master {vrf} addrgenmode none\n\
+         link set {vxlan} master {bridge} addrgenmode none\n\
+         link set {bridge} up\n\
+         link set {vxlan} up\n\
+         link set {CARD} master {vrf}\n\
+         link set {CARD} up\n\
+         address add {own4}/31 dev {CARD}\n\
+         address add {own6}/127 dev {CARD} nodad\n\
+         route add 0.0.0.0/0 via {out4} dev {CARD} vrf {vrf}\n\
+         route add ::/0 via {out6} dev {CARD} vrf {vrf}\n"
+    )
 }
 
 /// In the exit's namespace with the exit's names.

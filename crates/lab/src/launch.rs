@@ -21,13 +21,14 @@ use serde::{Deserialize, Serialize};
 use crate::topology::Leaf;
 use crate::{ledger, names, netns};
 
-/// A port of a leaf that a machine is plugged into.
+/// A tap that a program has for a network card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tap {
-    /// Number of the leaf.
-    pub leaf: u8,
-    /// Name of the port.
-    pub port: String,
+#[serde(rename_all = "snake_case")]
+pub enum Tap {
+    /// A port of a leaf, for whom is plugged in there: number of the leaf and name of the port.
+    Port(u8, String),
+    /// In the first of these namespaces that has it: namespace and name.
+    Either(Vec<(String, String)>),
 }
 
 /// What is to be started.
@@ -94,15 +95,30 @@ fn with_taps(arg: &str, numbers: &[i32]) -> String {
     numbers.iter().enumerate().fold(arg.to_owned(), replace)
 }
 
-/// Opens a port where it is; the open file works anywhere, also when the port moves.
+/// Opens a tap where it is; the open file works anywhere, also when the tap moves.
 fn open(tap: &Tap) -> Result<OwnedFd> {
-    let leaf = Leaf { number: tap.leaf };
-    let attach = || attach(&tap.port);
-    let opened = match names::vrf_of(leaf, &tap.port)? {
-        Some(vrf) => names::within(leaf, &vrf, attach),
-        None => netns::within(&leaf.namespace(), attach),
-    };
-    opened.with_context(|| format!("cannot plug into port {} of {}", tap.port, leaf.name()))
+    match tap {
+        Tap::Port(leaf, port) => {
+            let leaf = Leaf { number: *leaf };
+            let attach = || attach(port);
+            let opened = match names::vrf_of(leaf, port)? {
+                Some(vrf) => names::within(leaf, &vrf, attach),
+                None => netns::within(&leaf.namespace(), attach),
+            };
+            opened.with_context(|| format!("cannot plug into port {port} of {}", leaf.name()))
+        }
+        Tap::Either(places) => {
+            let there = |(namespace, name): &&(String, String)| {
+                netns::file(namespace).exists()
+                    && netns::within(namespace, || Ok(if_nametoindex(&**name)?)).is_ok()
+            };
+            let place = places.iter().find(there);
+            let (namespace, name) =
+                place.with_context(|| format!("none of {places:?} is there"))?;
+            netns::within(namespace, || attach(name))
+                .with_context(|| format!("cannot open {name} in {namespace}"))
+        }
+    }
 }
 
 const IFF_TAP: u16 = 0x0002;

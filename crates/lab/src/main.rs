@@ -61,11 +61,11 @@ enum Command {
     Down,
     /// Show what runs.
     Status,
-    /// Connect to the serial console of a machine, for instance m1.
-    Console { machine: String },
-    /// Log in to an installed machine with the lab's key, or run a command there.
+    /// Connect to the serial console of a machine, for instance m1, or run commands on a leaf.
+    Console { name: String },
+    /// Log in to an installed machine with the lab's key, or run a command there or on a leaf, for instance leaf01.
     Ssh {
-        machine: String,
+        name: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
@@ -138,8 +138,14 @@ fn run(cli: Cli) -> Result<()> {
         Command::Up(up) => start(&paths, &up),
         Command::Down => down::down(&paths),
         Command::Status => status::status(&paths),
-        Command::Console { machine } => console::console(&paths, parse(&machine)?),
-        Command::Ssh { machine, command } => login::login(&paths, parse(&machine)?, &command),
+        Command::Console { name } => match Machine::parse(&name) {
+            Some(machine) => console::console(&paths, machine),
+            None => login::router(&paths, &name, &[]),
+        },
+        Command::Ssh { name, command } => match Machine::parse(&name) {
+            Some(machine) => login::login(&paths, machine, &command),
+            None => login::router(&paths, &name, &command),
+        },
         Command::Logs { part } => logs::logs(&paths, part.as_deref()),
         Command::Power { machine, button } => press(&paths, parse(&machine)?, button),
         Command::Bench { rounds, up } => {

@@ -42,7 +42,7 @@ pub fn part(shape: &Shape) -> Part {
         needs: None,
         taps: LEAVES[..cards]
             .iter()
-            .map(|leaf| Tap { leaf: leaf.number, port: shape.machine.port() })
+            .map(|leaf| Tap::Port(leaf.number, shape.machine.port()))
             .collect(),
         command: command(shape, cards),
         environment: Vec::new(),

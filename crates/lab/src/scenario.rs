@@ -7,6 +7,7 @@ mod bench;
 mod drift;
 mod fabric_check;
 mod firewall;
+mod firewalls;
 mod identity;
 mod isolation;
 mod leaf;
@@ -47,7 +48,7 @@ pub enum Name {
     Misfits,
     /// Somebody on the boot network wants to be another machine.
     Identity,
-    /// Two projects with the same addresses; needs the fabric `netns` and no machines.
+    /// Two projects with the same addresses; needs the fabric `netns` or `vm` and no machines.
     Isolation,
     /// A link is cut, a leaf loses power or hangs; as `Isolation`, and so are those that follow.
     Redundancy,
@@ -61,6 +62,8 @@ pub enum Name {
     Autonomy,
     /// A tenant behind a firewall and the internet in front of it; needs the fabric `netns` and one machine.
     Firewall,
+    /// Two firewalls of one network, one of which goes; needs the fabric `netns` and two machines.
+    Firewalls,
     /// Five hundred agents of switches; no machines and no leaves of these.
     Scale,
 }
@@ -107,6 +110,7 @@ async fn one(stage: &Stage, name: Name) -> Result<String> {
         Name::Drift => drift::play(stage).await,
         Name::Autonomy => autonomy::play(stage).await,
         Name::Firewall => firewall::play(stage).await,
+        Name::Firewalls => firewalls::play(stage).await,
         Name::Scale => scale::play(stage).await,
     }
 }

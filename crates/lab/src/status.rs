@@ -8,7 +8,10 @@ use anyhow::Result;
 use crate::control::{self, Request, State};
 use crate::paths::Paths;
 use crate::shape::Shape;
-use crate::topology::{EXIT, EXIT_ADDRESS, LEAVES, Machine, SERVICE_ADDRESS, api_url};
+use crate::spec::Spec;
+use crate::topology::{
+    CONTROL_LINK, EXIT, EXIT_ADDRESS, Fabric, LEAVES, Machine, SERVICE_ADDRESS, api_url,
+};
 use crate::{api, ledger, power};
 
 /// Prints the page.
@@ -17,7 +20,7 @@ use crate::{api, ledger, power};
 /// No lab runs.
 pub fn status(paths: &Paths) -> Result<()> {
     let parts = control::ask(&paths.control(), &Request::List)?.parts;
-    println!("{}", picture());
+    println!("{}", picture(Spec::load(paths)?.fabric));
     println!("{}", table(&parts, |pid| ledger_memory(paths, pid)));
     let runtime = tokio::runtime::Runtime::new()?;
     println!("{}", runtime.block_on(machines(paths))?);
@@ -30,8 +33,28 @@ fn ledger_memory(paths: &Paths, name: &str) -> Option<u64> {
 }
 
 /// Where things are, drawn.
-pub fn picture() -> String {
+pub fn picture(fabric: Fabric) -> String {
     let [one, two] = LEAVES;
+    if fabric == Fabric::Vm {
+        return format!(
+            "\
+  host ── {EXIT_ADDRESS} ── {EXIT}: metal-server and images on {SERVICE_ADDRESS}
+                            │ {CONTROL}
+                          exit                     guest, FRR
+                            │ BGP unnumbered, default route
+                          spine                    guest, FRR
+                 ┌──────────┴──────────┐
+             {a:<16}      {b:<16}   guests, FRR, metal-switch, metal-boot
+             {a4:<16}      {b4:<16}   boot network of free machines
+                 └── swpN ── mN ── swpN ─┘       one QEMU each, a card to either leaf
+",
+            a = one.name(),
+            b = two.name(),
+            a4 = one.boot_address(),
+            b4 = two.boot_address(),
+            CONTROL = CONTROL_LINK[1],
+        );
+    }
     format!(
         "\
   host ── {EXIT_ADDRESS} ── {EXIT}: metal-server and images on {SERVICE_ADDRESS}, FRR

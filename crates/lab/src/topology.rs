@@ -15,6 +15,8 @@ pub const EXIT_HOST_LINK: &str = "host0";
 pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 1);
 /// The exit as the host sees it.
 pub const EXIT_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 2);
+/// The link between them.
+pub const HOST_NETWORK: &str = "169.254.77.0/30";
 /// The exit's router id.
 pub const EXIT_LOOPBACK: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 21);
 /// Where machines and agents find the control plane and the images.
@@ -25,6 +27,15 @@ pub const API_PORT: u16 = 8080;
 pub const IMAGE_PORT: u16 = 8081;
 /// The exit's autonomous system.
 pub const EXIT_ASN: u32 = 4_200_000_021;
+/// The spine, where there is one: between leaves and exit.
+pub const SPINE: &str = "spine";
+/// The spine's router id.
+pub const SPINE_LOOPBACK: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 31);
+/// The spine's autonomous system.
+pub const SPINE_ASN: u32 = 4_200_000_031;
+/// The ends of the link between the control plane and the exit, where the exit is a guest; the control plane's first.
+pub const CONTROL_LINK: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(169, 254, 78, 1), Ipv4Addr::new(169, 254, 78, 2)];
 /// Prefixes that machines and firewalls may have; the host routes them into the lab.
 pub const TENANT_PREFIXES: [&str; 2] = ["10.100.0.0/14", UNDERLAY_PREFIX];
 /// Addresses of firewalls in the underlay.
@@ -115,6 +126,23 @@ pub enum Fabric {
     /// Each tenant has a network namespace on each leaf, and EVPN between the leaves.
     #[default]
     Netns,
+    /// Leaves, a spine and the exit are guests with a kernel of their own, and tenants have VRFs of that kernel.
+    Vm,
+}
+
+impl Fabric {
+    /// Whether each tenant has networks of its own, so that several may have the same addresses.
+    pub fn has_tenant_networks(self) -> bool {
+        self != Self::Plain
+    }
+
+    /// How much more time than on the host's own processor something may take on a leaf.
+    pub fn slowness(self) -> u32 {
+        match self {
+            Self::Plain | Self::Netns => 1,
+            Self::Vm => 3,
+        }
+    }
 }
 
 /// What firmware a machine has.

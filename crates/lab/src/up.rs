@@ -16,16 +16,19 @@ use crate::asset::kernel::Kernel;
 use crate::asset::{base, image, initrd, kernel};
 use crate::control::{self, Part, Request};
 use crate::frr::Router;
+use crate::guests::Node;
 use crate::paths::{Paths, write_secret};
 use crate::progress::Progress;
 use crate::seed::{self, Seed};
 use crate::shape::Shape;
 use crate::spec::Spec;
 use crate::topology::{Fabric, LEAVES, Machine, PARTITION};
-use crate::{api, config, down, fabric, frr, internet, ledger, names, parts, power, shell};
+use crate::{api, config, down, fabric, frr, guests, internet, ledger, names, parts, power, shell};
 
 /// How long the control plane may take to answer for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the leaves may take to be known to the control plane.
+const LEAVES_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the machines may take to wait for an allocation, on a busy host.
 const MACHINES_PATIENCE: Duration = Duration::from_secs(180);
 
@@ -101,6 +104,9 @@ pub fn up(paths: &Paths, spec: Spec) -> Result<()> {
 /// # Errors
 /// Something does not start.
 pub fn network_only(paths: &Paths, spec: Spec) -> Result<()> {
+    if spec.fabric == Fabric::Vm {
+        bail!("guests start with their agents: use `cargo xtask lab -n 0 --fabric vm`");
+    }
     if down::anything(paths) {
         down::clean(paths)?;
     }
@@ -113,14 +119,20 @@ fn network(paths: &Paths, spec: Spec, progress: &Progress) -> Result<()> {
     std::env::set_current_dir(paths.lab())?;
     spec.save(paths)?;
     let step = progress.step("network");
-    fabric::apply(&fabric::plan(spec.ports()))?;
-    if spec.fabric == Fabric::Netns {
-        names::make()?;
-        internet::make()?;
+    fabric::apply(&fabric::plan(spec.fabric, spec.ports()))?;
+    match spec.fabric {
+        Fabric::Plain => {}
+        Fabric::Netns => {
+            names::make()?;
+            internet::make()?;
+        }
+        Fabric::Vm => internet::make_for_guest()?,
     }
     frr::prepare(spec.fabric)?;
     supervisor(paths)?;
-    for part in Router::all().into_iter().flat_map(|router| router.parts(spec.fabric)) {
+    for part in
+        Router::namespaces(spec.fabric).into_iter().flat_map(|router| router.parts(spec.fabric))
+    {
         run(paths, part)?;
     }
     step.done(&format!("exit, {} leaves, {} ports each", LEAVES.len(), spec.ports()));
@@ -147,18 +159,33 @@ fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Res
     environment(paths, &seed)?;
     step.done("");
 
-    let step = progress.step("switch agents, boot services, power control");
+    leaves(paths, spec, &assets.kernel, progress)?;
+    run(paths, parts::bmc(paths))?;
+    let step = progress.step("leaves");
+    runtime.block_on(switches(paths, spec, &client))?;
+    step.done("known to the control plane");
+    machines(paths, spec, &runtime, &client, progress)
+}
+
+/// Starts what runs on leaves, and before that the leaves if they are guests.
+fn leaves(paths: &Paths, spec: Spec, kernel: &Kernel, progress: &Progress) -> Result<()> {
+    if spec.fabric == Fabric::Vm {
+        let step = progress.step("guests");
+        guests::build(paths, kernel, spec.ports())?;
+        for node in Node::all() {
+            run(paths, node.part(paths, &kernel.image(), spec.ports()))?;
+            let console = format!("{}.console.log", node.name());
+            symlink(paths.run().join(&console), paths.logs().join(&console))?;
+        }
+        step.done("started");
+        return Ok(());
+    }
     for leaf in LEAVES {
         fs::create_dir_all(paths.leaf(leaf))?;
         fs::write(paths.leaf(leaf).join("boot.toml"), config::boot(paths, leaf))?;
         fs::write(paths.leaf(leaf).join("switch.toml"), config::switch(paths, leaf, spec.fabric))?;
     }
-    for part in parts::agents(paths, spec.fabric).into_iter().chain([parts::bmc(paths)]) {
-        run(paths, part)?;
-    }
-    runtime.block_on(switches(paths, &client))?;
-    step.done("");
-    machines(paths, spec, &runtime, &client, progress)
+    parts::agents(paths, spec.fabric).into_iter().try_for_each(|part| run(paths, part))
 }
 
 /// Puts what machines fetch where the image server finds it.
@@ -264,7 +291,7 @@ fn environment(paths: &Paths, seed: &Seed) -> Result<()> {
 }
 
 /// Waits until both leaves have registered: a machine that registers before them has no neighbours.
-async fn switches(paths: &Paths, client: &Client) -> Result<()> {
+async fn switches(paths: &Paths, spec: Spec, client: &Client) -> Result<()> {
     let begin = Instant::now();
     loop {
         let request = proto::admin::SwitchServiceListRequest::default();
@@ -274,8 +301,9 @@ async fn switches(paths: &Paths, client: &Client) -> Result<()> {
             .filter(|leaf| !known.iter().any(|s| s.id == leaf.name() && s.partition == PARTITION))
             .collect();
         let Some(leaf) = missing.first() else { return Ok(()) };
-        if begin.elapsed() > Duration::from_secs(30) {
-            let hint = log_hint(paths, &format!("{}-switch", leaf.name()));
+        if begin.elapsed() > LEAVES_PATIENCE * spec.fabric.slowness() {
+            let log = if spec.fabric == Fabric::Vm { ".console" } else { "-switch" };
+            let hint = log_hint(paths, &format!("{}{log}", leaf.name()));
             bail!("switch {} does not register\n{hint}", leaf.name());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -10,7 +10,7 @@ use super::leaf;
 use super::probe::first_answer;
 use super::stage::Stage;
 use super::stand_in::StandIn;
-use crate::topology::{Fabric, LEAVES, Machine};
+use crate::topology::{LEAVES, Machine};
 
 /// Addresses of each kind.
 const ROUNDS: usize = 12;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const READY: Duration = Duration::from_secs(30);
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     let machine = |offset: u8| {
         let machine = Machine { number: stage.spec.machines + offset };
         StandIn::new(stage, stage.wish(machine, &format!("announce-{offset}")))
@@ -64,7 +64,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     for machine in [&here, &there] {
         stage.delete(machine.machine, &stage.seed.project).await?;
     }
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     for ip in kept {
         let (ip, project) = (ip.to_string(), stage.seed.project.clone());
         let request = api::IPServiceDeleteRequest { ip, project, ..Default::default() };

@@ -10,7 +10,7 @@ use super::stage::Stage;
 use super::stand_in::StandIn;
 use crate::control::{self, Request};
 use crate::parts;
-use crate::topology::{Fabric, LEAVES, Machine};
+use crate::topology::{LEAVES, Machine};
 
 /// How long traffic may take to come back when everything starts at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(8);
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     let machine = |offset: u8| {
         let machine = Machine { number: stage.spec.machines + offset };
         StandIn::new(stage, stage.wish(machine, &format!("autonomy-{offset}")))
@@ -28,7 +28,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     one.link(LEAVES[1], false)?;
     two.link(LEAVES[0], false)?;
     let address = two.addresses[0];
-    first_answer(&one, address, PATIENCE)?;
+    first_answer(&one, address, stage.patience(PATIENCE))?;
 
     control::ask(&stage.paths.control(), &Request::Stop(parts::SERVER.to_owned()))?;
     stage.note("the control plane is away");
@@ -42,21 +42,21 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         let begin = Instant::now();
         let mut vrfs = Vec::new();
         match what {
-            "one leaf" => vrfs.push((LEAVES[0], leaf::reboot(stage, LEAVES[0])?)),
+            "one leaf" => vrfs.push((LEAVES[0], leaf::reboot(&*stage.device(LEAVES[0]))?)),
             "both machines" => restart(stage, &[&one, &two])?,
             _ => {
                 for leaf in LEAVES {
-                    vrfs.push((leaf, leaf::reboot(stage, leaf)?));
+                    vrfs.push((leaf, leaf::reboot(&*stage.device(leaf))?));
                 }
                 restart(stage, &[&one, &two])?;
             }
         }
         let begun = begin.elapsed();
         for (leaf, vrfs) in vrfs {
-            leaf::until_has(leaf, &vrfs).await?;
+            leaf::until_has(stage, &*stage.device(leaf), &vrfs).await?;
         }
         let made = begin.elapsed();
-        let back = first_answer(&one, address, PATIENCE)?.duration_since(begin);
+        let back = first_answer(&one, address, stage.patience(PATIENCE))?.duration_since(begin);
         stage.note(&format!(
             "{what} started again: taken down within {:.1} s, VRFs after {:.1} s, traffic after {:.1} s",
             begun.as_secs_f64(),
@@ -82,7 +82,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     for machine in [&one, &two] {
         stage.delete(machine.machine, &stage.seed.project).await?;
     }
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     Ok(format!("autonomy: without the control plane traffic is back: {}", lines.join(", ")))
 }
 

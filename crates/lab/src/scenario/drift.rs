@@ -1,5 +1,6 @@
 //! Somebody works on a leaf by hand: it is seen, taken back, and told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,8 +10,9 @@ use super::leaf;
 use super::probe::first_answer;
 use super::stage::Stage;
 use super::stand_in::StandIn;
-use crate::topology::{Fabric, LEAVES, Leaf, Machine};
-use crate::{api as lab_api, names, netns, shell};
+use crate::device::Device;
+use crate::topology::{LEAVES, Leaf, Machine};
+use crate::{api as lab_api, shell};
 
 /// How soon it is as it was, and told.
 const PROMISE: Duration = Duration::from_secs(5);
@@ -28,7 +30,7 @@ struct Hand {
 }
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     let machine = |offset: u8| {
         let machine = Machine { number: stage.spec.machines + offset };
         StandIn::new(stage, stage.wish(machine, &format!("drift-{offset}")))
@@ -42,7 +44,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     first_answer(&two, address, PATIENCE)?;
 
     let mut lines = Vec::new();
-    for hand in hands(LEAVES[0], &one.machine.port())? {
+    for hand in hands(stage, LEAVES[0], &one.machine.port())? {
         let before = told(stage).await?;
         let begin = Instant::now();
         (hand.act)().with_context(|| hand.what.to_owned())?;
@@ -85,77 +87,82 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     for machine in [&one, &two] {
         stage.delete(machine.machine, &stage.seed.project).await?;
     }
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     Ok(format!("drift: healed and told: {}", lines.join(", ")))
 }
 
-fn hands(at: Leaf, port: &str) -> Result<Vec<Hand>> {
-    let vrf = names::vrf_of(at, port)?.with_context(|| format!("{port} is in no VRF"))?;
-    let vni = vrf.trim_start_matches("vrf").to_owned();
-    let router = format!("router bgp {}", at.asn());
+fn hands(stage: &Stage, leaf: Leaf, port: &str) -> Result<Vec<Hand>> {
+    let at: Arc<dyn Device> = stage.device(leaf).into();
+    let vrf = at.vrf_of(port)?.with_context(|| format!("{port} is in no VRF"))?;
+    let router = format!("router bgp {}", leaf.asn());
     let map = format!("metal-{port}-in");
-    let running = move || leaf::vtysh(at, &["show running-config"]);
-    let configure = move |lines: Vec<String>| {
-        let lines = std::iter::once("configure terminal".to_owned()).chain(lines);
-        let lines: Vec<_> = lines.collect();
-        leaf::vtysh(at, &lines.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+    let running = {
+        let at = at.clone();
+        move || at.vtysh(&["show running-config"])
+    };
+    let configure = {
+        let at = at.clone();
+        move |lines: Vec<String>| {
+            let lines = std::iter::once("configure terminal".to_owned()).chain(lines);
+            let lines: Vec<_> = lines.collect();
+            at.vtysh(&lines.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+        }
     };
     let there = {
-        let (vrf, port) = (vrf.clone(), port.to_owned());
-        move || Ok(names::vrf_of(at, &port)?.as_ref() == Some(&vrf))
+        let (at, vrf, port) = (at.clone(), vrf.clone(), port.to_owned());
+        move || Ok(at.vrf_of(&port)?.as_ref() == Some(&vrf))
     };
-    let home = format!("/run/netns/{}", at.namespace());
     let moves = {
-        let (vrf, port) = (vrf.clone(), port.to_owned());
-        move || {
-            let home = std::fs::File::open(&home)?;
-            let home = format!(
-                "/proc/{}/fd/{}",
-                std::process::id(),
-                std::os::fd::AsRawFd::as_raw_fd(&home)
-            );
-            leaf::ip(at, &vrf, &format!("link set {port} netns {home}")).map(drop)
-        }
+        let (at, vrf, port) = (at.clone(), vrf.clone(), port.to_owned());
+        move || at.take_out(&vrf, &port)
     };
     let into_boot = {
-        let (moves, port) = (moves.clone(), port.to_owned());
+        let (at, moves, port) = (at.clone(), moves.clone(), port.to_owned());
         move || {
             moves()?;
-            netns::within(&at.namespace(), || {
-                for line in [format!("link set {port} master boot"), format!("link set {port} up")]
-                {
-                    shell::run(&mut shell::command("ip", line.split(' ')))?;
-                }
-                Ok(())
-            })
+            at.run(&["ip", "link", "set", &port, "master", "boot"])?;
+            at.run(&["ip", "link", "set", &port, "up"]).map(drop)
         }
     };
-    let vxlan = format!("vni{vni}");
-    let has_vxlan = {
-        let (vrf, vxlan) = (vrf.clone(), vxlan.clone());
-        move || Ok(leaf::ip(at, &vrf, "-o link show")?.contains(&format!(" {vxlan}@")))
+    let has_tunnel = {
+        let (at, vrf) = (at.clone(), vrf.clone());
+        move || at.has_tunnel(&vrf)
     };
-    let cut_vxlan = {
+    let cut_tunnel = {
         let vrf = vrf.clone();
-        move || leaf::ip(at, &vrf, &format!("link del {vxlan}")).map(drop)
+        move || at.cut_tunnel(&vrf)
     };
     let (neighbour, lists) = (router.clone(), map.clone());
     let (open, flushed, filter) = (map.clone(), map.clone(), map.clone());
     Ok(vec![
         Hand {
             what: "a foreign neighbour",
-            act: Box::new(move || {
-                configure(vec![neighbour.clone(), "neighbor 10.9.9.9 remote-as 7".to_owned()])
-            }),
-            healed: Box::new(move || Ok(!running()?.contains("10.9.9.9"))),
+            act: {
+                let configure = configure.clone();
+                Box::new(move || {
+                    configure(vec![neighbour.clone(), "neighbor 10.9.9.9 remote-as 7".to_owned()])
+                })
+            },
+            healed: {
+                let running = running.clone();
+                Box::new(move || Ok(!running()?.contains("10.9.9.9")))
+            },
             told: "10.9.9.9".to_owned(),
         },
         Hand {
             what: "a wider filter",
-            act: Box::new(move || {
-                configure(vec![format!("ip prefix-list {lists} seq 7 permit 10.66.0.0/16 le 32")])
-            }),
-            healed: Box::new(move || Ok(!running()?.contains("10.66.0.0/16"))),
+            act: {
+                let configure = configure.clone();
+                Box::new(move || {
+                    configure(vec![format!(
+                        "ip prefix-list {lists} seq 7 permit 10.66.0.0/16 le 32"
+                    )])
+                })
+            },
+            healed: {
+                let running = running.clone();
+                Box::new(move || Ok(!running()?.contains("10.66.0.0/16")))
+            },
             told: "10.66.0.0/16".to_owned(),
         },
         Hand {
@@ -168,8 +175,8 @@ fn hands(at: Leaf, port: &str) -> Result<Vec<Hand>> {
         },
         Hand {
             what: "a VXLAN network removed",
-            act: Box::new(cut_vxlan),
-            healed: Box::new(has_vxlan),
+            act: Box::new(cut_tunnel),
+            healed: Box::new(has_tunnel),
             told: format!("make {vrf}"),
         },
         Hand {

@@ -14,27 +14,29 @@ use super::stand_in::StandIn;
 use super::wire::{Ear, Line};
 use crate::internet::SOMEBODY;
 use crate::seed;
-use crate::topology::{Fabric, INTERNET, Machine, SERVICE_ADDRESS};
+use crate::topology::{INTERNET, Machine, SERVICE_ADDRESS};
 
 /// How long routes may take to be where they belong.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a changed rule may take to be true for packets.
 const EFFECTIVE: Duration = Duration::from_secs(2);
 /// Attempts at what must not succeed.
 const ATTEMPTS: usize = 5;
 
 /// Open to the outside from the start, and all the time.
-const HTTPS: u16 = 443;
+pub(super) const HTTPS: u16 = 443;
 /// Opened later.
 const LATER: u16 = 8443;
 /// Open from the outside to the machine's own address.
-const SERVICE: u16 = 8080;
+pub(super) const SERVICE: u16 = 8080;
 /// Never open.
 const CLOSED: u16 = 8081;
 const SSH: u16 = 22;
+/// Label of a firewall's allocation.
+const DISTANCE: &str = "firewall.metal-stack.io/distance";
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     ensure!(stage.spec.machines > 0, "this story needs a machine that becomes a firewall: `-n 1`");
     seed::create_namespaced(&stage.client).await?;
     let project = seed::create_project(&stage.client, &stage.seed.tenant, "walled").await?;
@@ -56,7 +58,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     reaches_nobody(&machine, "without a firewall")?;
     stage.note("without a firewall the network reaches itself and nothing else");
 
-    let firewall = Wall::build(stage, &project, &network.id).await?;
+    let firewall = Wall::build(stage, &project, &network.id, Machine { number: 1 }).await?;
     through(stage, &mut machine, &firewall, &world, &home).await?;
     let late = change(stage, &machine, &firewall, &world).await?;
     management(stage, &machine, &firewall)?;
@@ -79,7 +81,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
 }
 
 /// Somebody in the internet, by address family.
-fn to(family: usize, port: u16) -> SocketAddr {
+pub(super) fn to(family: usize, port: u16) -> SocketAddr {
     SocketAddr::new(SOMEBODY[family], port)
 }
 
@@ -100,18 +102,24 @@ fn reaches_nobody(machine: &StandIn, when: &str) -> Result<()> {
 }
 
 /// The firewall of the story.
-struct Wall {
-    machine: Machine,
+pub(super) struct Wall {
+    pub(super) machine: Machine,
     project: String,
     /// Its address in the internet.
-    outside: IpAddr,
+    pub(super) outside: IpAddr,
+    /// Of several the one with the smallest is used.
+    pub(super) distance: String,
     /// Its addresses in the private network.
     private: Vec<IpAddr>,
 }
 
 impl Wall {
-    async fn build(stage: &Stage, project: &str, network: &str) -> Result<Self> {
-        let machine = Machine { number: 1 };
+    pub(super) async fn build(
+        stage: &Stage,
+        project: &str,
+        network: &str,
+        machine: Machine,
+    ) -> Result<Self> {
         stage.until_waiting(machine).await?;
         let wish = Wish {
             project: project.to_owned(),
@@ -143,10 +151,13 @@ impl Wall {
         let outside = addresses(seed::INTERNET)?;
         let outside = outside.into_iter().find(IpAddr::is_ipv4).context("no address outside")?;
         let private = addresses(network)?;
-        Ok(Self { machine, project: project.to_owned(), outside, private })
+        let labels = allocation.meta.as_option().and_then(|meta| meta.labels.as_option());
+        let distance = labels.and_then(|labels| labels.labels.get(DISTANCE)).cloned();
+        let distance = distance.context("it has no distance")?;
+        Ok(Self { machine, project: project.to_owned(), outside, distance, private })
     }
 
-    async fn status(&self, stage: &Stage) -> Result<ext::FirewallStatus> {
+    pub(super) async fn status(&self, stage: &Stage) -> Result<ext::FirewallStatus> {
         let request = ext::FirewallServiceStatusRequest {
             uuid: self.machine.uuid(),
             project: self.project.clone(),
@@ -221,21 +232,7 @@ async fn through(
         begin.elapsed().as_secs_f64()
     ));
 
-    let mut own = Vec::new();
-    for family in [api::IPAddressFamily::V4, api::IPAddressFamily::V6] {
-        let request = api::IPServiceCreateRequest {
-            network: seed::INTERNET.to_owned(),
-            project: firewall.project.clone(),
-            r#type: Some(api::IPType::Static.into()),
-            address_family: Some(family.into()),
-            ..Default::default()
-        };
-        let answer = stage.client.ip().create(request).await.context("static address")?;
-        let ip = answer.into_owned().ip.into_option().context("no address")?.ip;
-        let ip: IpAddr = ip.parse()?;
-        machine.add(ip)?;
-        own.push(ip);
-    }
+    let own = static_addresses(stage, machine, &firewall.project).await?;
     for (family, own) in own.iter().enumerate() {
         let begin = Instant::now();
         let there = SocketAddr::new(*own, SERVICE);
@@ -294,6 +291,30 @@ async fn through(
         ensure!(begin.elapsed() < PATIENCE, "only {dropped} drops are counted: {status:?}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// An address of the internet for the machine in each family.
+pub(super) async fn static_addresses(
+    stage: &Stage,
+    machine: &mut StandIn,
+    project: &str,
+) -> Result<Vec<IpAddr>> {
+    let mut own = Vec::new();
+    for family in [api::IPAddressFamily::V4, api::IPAddressFamily::V6] {
+        let request = api::IPServiceCreateRequest {
+            network: seed::INTERNET.to_owned(),
+            project: project.to_owned(),
+            r#type: Some(api::IPType::Static.into()),
+            address_family: Some(family.into()),
+            ..Default::default()
+        };
+        let answer = stage.client.ip().create(request).await.context("static address")?;
+        let ip = answer.into_owned().ip.into_option().context("no address")?.ip;
+        let ip: IpAddr = ip.parse()?;
+        machine.add(ip)?;
+        own.push(ip);
+    }
+    Ok(own)
 }
 
 fn drops(status: &ext::FirewallStatus) -> u64 {
@@ -361,7 +382,11 @@ fn management(stage: &Stage, machine: &StandIn, firewall: &Wall) -> Result<()> {
 }
 
 /// Tries until it is there.
-fn until<T>(begin: Instant, what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+pub(super) fn until<T>(
+    begin: Instant,
+    what: &str,
+    look: impl Fn() -> Result<Option<T>>,
+) -> Result<T> {
     loop {
         if let Some(found) = look()? {
             return Ok(found);

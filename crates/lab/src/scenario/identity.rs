@@ -14,9 +14,10 @@ use crate::api::{waits, with_secret};
 use crate::fabric;
 use crate::netns;
 use crate::shell;
-use crate::topology::{LEAVES, Machine, THIEF};
+use crate::topology::{Fabric, LEAVES, Machine, THIEF};
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
+    ensure!(stage.spec.fabric != Fabric::Vm, "this story needs a leaf that is a namespace");
     let victim = Machine { number: 1 };
     stage.until_waiting(victim).await?;
     configuration(stage, victim)?;
@@ -70,9 +71,8 @@ fn configuration(stage: &Stage, victim: Machine) -> Result<()> {
 /// The address that the first leaf gave the machine, as its neighbour table says.
 fn leased_address(stage: &Stage, victim: Machine) -> Result<Option<Ipv4Addr>> {
     let mac = victim.mac(LEAVES[0]);
-    let table = netns::within(&LEAVES[0].namespace(), || {
-        shell::run(&mut shell::command("ip", ["-4", "neighbour", "show", "dev", "boot"]))
-    })?;
+    let leaf = stage.device(LEAVES[0]);
+    let table = leaf.run(&["ip", "-4", "neighbour", "show", "dev", "boot"])?;
     let line = table.lines().find(|line| line.contains(&mac));
     let address = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     stage.note(&format!("the victim's address: {address:?}"));

@@ -8,7 +8,7 @@ use super::leaf;
 use super::stage::{Stage, Wish};
 use super::stand_in::StandIn;
 use crate::seed;
-use crate::topology::{Fabric, LEAVES, Leaf, Machine};
+use crate::topology::{LEAVES, Leaf, Machine};
 
 /// How long routes may take to be where they belong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SILENCE: u32 = 5;
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     seed::create_namespaced(&stage.client).await?;
     let first = stage.spec.machines + 1;
     let mut projects = Vec::new();
@@ -57,7 +57,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         }
     }
     let begin = Instant::now();
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     stage.note(&format!("no VRF is left {:.1} s after the deletes", begin.elapsed().as_secs_f64()));
     Ok(format!(
         "isolation: two projects with the same addresses, {questions} packets, none between them"
@@ -163,8 +163,9 @@ fn restore(machine: &StandIn, when: &str) -> Result<()> {
 /// A leaf starts again with nothing but its disk.
 async fn restart(stage: &Stage, leaf: Leaf) -> Result<()> {
     let begin = Instant::now();
-    let vrfs = leaf::reboot(stage, leaf)?;
-    leaf::until_has(leaf, &vrfs).await?;
+    let device = stage.device(leaf);
+    let vrfs = leaf::reboot(&*device)?;
+    leaf::until_has(stage, &*device, &vrfs).await?;
     stage.note(&format!(
         "{} killed without its VRFs; {vrfs:?} are there again {:.1} s later",
         leaf.name(),

@@ -10,8 +10,8 @@ use super::leaf;
 use super::probe::Probe;
 use super::stage::{Stage, Wish};
 use super::stand_in::StandIn;
-use crate::topology::{Fabric, LEAVES, Leaf, Machine};
-use crate::{names, seed};
+use crate::seed;
+use crate::topology::{LEAVES, Leaf, Machine};
 
 /// How often the machine goes to the other tenant.
 const ROUNDS: usize = 4;
@@ -19,7 +19,7 @@ const ROUNDS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     seed::create_namespaced(&stage.client).await?;
     let first = stage.spec.machines + 1;
     let red = Tenant::new(stage, "red", first).await?;
@@ -38,13 +38,13 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             Probe::start(&blue.watcher, &addresses, 1)?,
         ];
         let old_system = Probe::start(&moved, &old.watcher.addresses, 1)?;
-        let (old_name, vrfs) = (moved.name(), old.vrfs()?);
+        let (old_name, vrfs) = (moved.name(), old.vrfs(stage)?);
         let before = new.watcher.asked();
         let begin = Instant::now();
         stage.delete(moved.machine, &old.id).await?;
         free(stage, old, &addresses, begin).await?;
         frees.push(begin.elapsed());
-        still_announced(&vrfs, &addresses)?;
+        still_announced(stage, &vrfs, &addresses)?;
         let (heard, said) = (moved.asked(), old.watcher.asked());
         // the system of the old tenant runs on until the machine is reset
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -91,7 +91,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         ensure!(foreign.is_none(), "{foreign:?} reached {}", tenant.watcher.name());
         stage.delete(tenant.watcher.machine, &tenant.id).await?;
     }
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     let slowest = frees.iter().max().copied().unwrap_or_default();
     Ok(format!(
         "move: {ROUNDS} times to another tenant, {sent} packets, none of them to the wrong one; addresses free after {:.2} s at most, \
@@ -130,10 +130,10 @@ impl Tenant {
     }
 
     /// Its VRF on each leaf.
-    fn vrfs(&self) -> Result<Vec<(Leaf, String)>> {
+    fn vrfs(&self, stage: &Stage) -> Result<Vec<(Leaf, String)>> {
         let port = self.watcher.machine.port();
         let vrf = |leaf| {
-            let vrf = names::vrf_of(leaf, &port)?;
+            let vrf = stage.device(leaf).vrf_of(&port)?;
             Ok((leaf, vrf.with_context(|| format!("{port} is in no VRF of {}", leaf.name()))?))
         };
         LEAVES.into_iter().map(vrf).collect()
@@ -152,11 +152,10 @@ async fn free(stage: &Stage, tenant: &Tenant, addresses: &[IpAddr], begin: Insta
 }
 
 /// No leaf may have a route to what is free.
-fn still_announced(vrfs: &[(Leaf, String)], addresses: &[IpAddr]) -> Result<()> {
+fn still_announced(stage: &Stage, vrfs: &[(Leaf, String)], addresses: &[IpAddr]) -> Result<()> {
     for (leaf, vrf) in vrfs {
         for address in addresses {
-            let family = if address.is_ipv4() { "-4" } else { "-6" };
-            let routes = leaf::ip(*leaf, vrf, &format!("{family} route show {address}"))?;
+            let routes = stage.device(*leaf).route(vrf, *address)?;
             ensure!(
                 routes.trim().is_empty(),
                 "{address} is free while {} has a route to it in {vrf}: {routes}",

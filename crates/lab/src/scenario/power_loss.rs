@@ -51,7 +51,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let uptime = "cut -d. -f1 /proc/uptime; cat /var/tmp/kept";
     let alive = ssh::run(stage, machine, &address, uptime)?;
     ensure!(alive.ends_with("kept"), "the data of the user is gone: {alive}");
-    fabric_check::both_leaves_have_route(machine, &address)?;
+    fabric_check::both_leaves_have_route(stage, machine, &address)?;
     let seen = stage.look(machine).await?;
     ensure!(count(&seen, Event::Installing) == installations, "it was installed again");
     stage.note("after a second power cut the installed system runs again with its data");

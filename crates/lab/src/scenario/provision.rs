@@ -124,7 +124,7 @@ impl Tenant {
         let known = stage.addresses(&self.wish.project).await?;
         ensure!(known.contains(&address), "{address} is no address of the project: {known:?}");
         self.is_in_network(stage, &address).await?;
-        fabric_check::both_leaves_have_route(self.wish.machine, &address)?;
+        fabric_check::both_leaves_have_route(stage, self.wish.machine, &address)?;
         let hostname = ssh::run(stage, self.wish.machine, &address, "hostname")?;
         ensure!(hostname == self.wish.hostname, "the machine calls itself {hostname}");
         let wait = "for i in 1 2 3 4 5 6 7 8 9 10; do cat /var/tmp/userdata-ran 2>/dev/null && break; sleep 1; done; sync";
@@ -167,7 +167,7 @@ impl Tenant {
         let machine = self.wish.machine;
         let address = address(&stage.look(machine).await?)?;
         ensure!(
-            !fabric_check::is_in_boot_network(machine)?,
+            !fabric_check::is_in_boot_network(stage, machine)?,
             "the tenant's port is in the boot network"
         );
         stage.delete(machine, &self.wish.project).await?;
@@ -178,7 +178,7 @@ impl Tenant {
         }
         // ports never go back to a tenant by themselves: what is in now was in before the address was free
         ensure!(
-            fabric_check::is_in_boot_network(machine)?,
+            fabric_check::is_in_boot_network(stage, machine)?,
             "{address} was freed while a port of {machine} was still in the tenant's network"
         );
         stage.note(&format!(

@@ -1,17 +1,15 @@
 //! A link is cut, a leaf loses power, a leaf hangs: traffic goes on over the other leaf, and comes back to both.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Result, ensure};
 
 use super::leaf;
 use super::probe::Probe;
 use super::stage::{Stage, Wish};
 use super::stand_in::StandIn;
-use crate::topology::{Fabric, LEAVES, Leaf, Machine};
-use crate::{config, ledger, netns, seed, shell};
+use crate::topology::{LEAVES, Leaf, Machine};
+use crate::{config, netns, seed, shell};
 
 /// How many flows ask each address: equal paths are chosen by flow.
 const FLOWS: u16 = 8;
@@ -40,7 +38,7 @@ enum Fault {
 }
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric == Fabric::Netns, "this story needs `--fabric netns`");
+    stage.needs_tenant_networks()?;
     seed::create_namespaced(&stage.client).await?;
     let project = seed::create_project(&stage.client, &stage.seed.tenant, "redundant").await?;
     let network = seed::create_namespaced_network(&stage.client, &project, "redundant").await?;
@@ -61,7 +59,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
                 with_bfd(stage, leaf).await?;
             }
         }
-        both_ways(&one, &two).await?;
+        both_ways(stage, &one, &two).await?;
         for fault in [Fault::Link, Fault::Power, Fault::Hang] {
             let promise = match (fault, by) {
                 (Fault::Hang, "BGP") => HOLD,
@@ -83,7 +81,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     for machine in [&one, &two] {
         stage.delete(machine.machine, &project).await?;
     }
-    leaf::until_empty().await?;
+    leaf::until_empty(stage).await?;
     Ok(format!("redundancy: longest outages: {}", lines.join(", ")))
 }
 
@@ -95,6 +93,7 @@ async fn suffer(
     two: &StandIn,
 ) -> Result<(Duration, Duration)> {
     let first = LEAVES[0];
+    let device = stage.device(first);
     let mut outages = Vec::new();
     let mut vrfs = Vec::new();
     for begins in [true, false] {
@@ -103,18 +102,18 @@ async fn suffer(
         let begin = Instant::now();
         match (fault, begins) {
             (Fault::Link, _) => one.link(first, !begins)?,
-            (Fault::Power, true) => vrfs = leaf::power_off(stage, first)?,
-            (Fault::Power, false) => leaf::power_on(stage, first)?,
-            (Fault::Hang, true) => leaf::hang(stage, first)?,
-            (Fault::Hang, false) => leaf::resume(stage, first)?,
+            (Fault::Power, true) => vrfs = device.power_off()?,
+            (Fault::Power, false) => device.power_on()?,
+            (Fault::Hang, true) => device.hang()?,
+            (Fault::Hang, false) => device.resume()?,
         }
         if begins {
             tokio::time::sleep(FAULT).await;
         } else {
             if !vrfs.is_empty() {
-                leaf::until_has(first, &vrfs).await?;
+                leaf::until_has(stage, &*device, &vrfs).await?;
             }
-            both_ways(one, two).await?;
+            both_ways(stage, one, two).await?;
             stage.note(&format!(
                 "{fault:?}: both ways are used again after {:.1} s",
                 begin.elapsed().as_secs_f64()
@@ -141,12 +140,12 @@ async fn suffer(
 }
 
 /// Waits until each machine has two equal ways to the other one, and each leaf a way to both by their own links.
-async fn both_ways(one: &StandIn, two: &StandIn) -> Result<()> {
-    let begin = Instant::now();
+async fn both_ways(stage: &Stage, one: &StandIn, two: &StandIn) -> Result<()> {
+    let (begin, patience) = (Instant::now(), stage.patience(PATIENCE));
     loop {
         let missing = missing_way(one, two)?.or(missing_way(two, one)?);
         let Some(missing) = missing else { return Ok(()) };
-        ensure!(begin.elapsed() < PATIENCE, "{missing} after {PATIENCE:?}");
+        ensure!(begin.elapsed() < patience, "{missing} after {patience:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -166,21 +165,15 @@ fn missing_way(from: &StandIn, to: &StandIn) -> Result<Option<String>> {
 
 /// The agent of a leaf is told to use BFD, as an operator would do it.
 async fn with_bfd(stage: &Stage, leaf: Leaf) -> Result<()> {
-    let (paths, fabric) = (&stage.paths, stage.spec.fabric);
-    let text = config::switch(paths, leaf, fabric) + "\n[policy]\nbfd = true\n";
-    fs::write(paths.leaf(leaf).join("switch.toml"), text)?;
-    let part = format!("{}-switch", leaf.name());
-    ledger::find(&paths.run(), &part).context("no agent")?.signal(Signal::SIGKILL);
-    let begin = Instant::now();
-    let sessions = || leaf::vtysh(leaf, &["show bfd peers json"]);
+    let device = stage.device(leaf);
+    let text = config::switch(&stage.paths, leaf, stage.spec.fabric) + "\n[policy]\nbfd = true\n";
+    device.configure(&text)?;
+    let (begin, patience) = (Instant::now(), stage.patience(PATIENCE));
+    let sessions = || device.vtysh(&["show bfd peers json"]);
     // uplink at least; those of machines are in their VRFs
     while sessions()?.matches("\"status\":\"up\"").count() < 1 {
-        ensure!(
-            begin.elapsed() < PATIENCE,
-            "no BFD session of {} comes up: {}",
-            leaf.name(),
-            sessions()?
-        );
+        let name = leaf.name();
+        ensure!(begin.elapsed() < patience, "no BFD session of {name} comes up: {}", sessions()?);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     stage.note(&format!("{} speaks BFD after {:.1} s", leaf.name(), begin.elapsed().as_secs_f64()));

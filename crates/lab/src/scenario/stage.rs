@@ -10,11 +10,12 @@ use proto::api;
 
 use super::Name;
 use crate::api::{self as lab_api, Event};
+use crate::device::{Device, device};
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::seed::{SIZE, Seed};
 use crate::spec::Spec;
-use crate::topology::{Machine, PARTITION};
+use crate::topology::{Leaf, Machine, PARTITION};
 
 /// How long a machine may take from anywhere to waiting. Four times what it takes on a free host.
 pub(super) const TO_WAITING: Duration = Duration::from_secs(120);
@@ -57,6 +58,23 @@ impl Stage {
     /// Tells the human what was just seen.
     pub(super) fn note(&self, text: &str) {
         self.progress.note(&format!("{:?}: {text}", self.name));
+    }
+
+    /// A leaf of this lab.
+    pub(super) fn device(&self, leaf: Leaf) -> Box<dyn Device> {
+        device(&self.paths, self.spec.fabric, leaf)
+    }
+
+    /// A time for what this lab's leaves do; processors that are emulated take longer.
+    pub(super) fn patience(&self, time: Duration) -> Duration {
+        time * self.spec.fabric.slowness()
+    }
+
+    /// Stories about tenants with the same addresses.
+    pub(super) fn needs_tenant_networks(&self) -> Result<()> {
+        let overlay = self.spec.fabric.has_tenant_networks();
+        ensure!(overlay, "this story needs `--fabric netns` or `--fabric vm`");
+        Ok(())
     }
 
     /// Something that the seeded project wants.

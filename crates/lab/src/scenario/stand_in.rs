@@ -25,6 +25,7 @@ use super::probe::MARK;
 use super::stage::{Stage, Wish};
 use crate::api::{self as lab_api, Event};
 use crate::control::{self, Request};
+use crate::device::Device;
 use crate::fabric::{self, card};
 use crate::frr::{self, Router};
 use crate::topology::{LEAVES, Leaf, Machine, PARTITION};
@@ -47,6 +48,8 @@ pub(super) struct StandIn {
     installed: Option<Arc<AtomicBool>>,
     /// Ends what answers.
     plugged: Arc<AtomicBool>,
+    /// Where its cables end.
+    leaves: [Box<dyn Device>; 2],
 }
 
 /// What goes to and fro on the wire.
@@ -71,6 +74,7 @@ impl StandIn {
             waits: None,
             installed: None,
             plugged: Arc::new(AtomicBool::new(true)),
+            leaves: LEAVES.map(|leaf| stage.device(leaf)),
         };
         stand_in.plug(stage)?;
         stand_in.answer()?;
@@ -81,7 +85,7 @@ impl StandIn {
     /// Its cards and cables; what an earlier story left of them is used again.
     fn plug(&self, stage: &Stage) -> Result<()> {
         if !netns::file(&self.machine.namespace()).exists() {
-            return fabric::apply(&fabric::stand_in(self.machine));
+            return fabric::apply(&fabric::stand_in(stage.spec.fabric, self.machine));
         }
         for part in Router::Machine(self.machine).parts(stage.spec.fabric) {
             control::ask(&stage.paths.control(), &Request::Stop(part.name))?;
@@ -376,7 +380,9 @@ impl StandIn {
     /// Sets the link to a leaf up or down.
     pub(super) fn link(&self, leaf: Leaf, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
-        self.ip(&format!("link set {} {state}", card(leaf)))
+        self.ip(&format!("link set {} {state}", card(leaf)))?;
+        let device = self.leaves.iter().find(|device| device.leaf() == leaf);
+        device.context("no such leaf")?.carrier(&self.machine.port(), up)
     }
 
     fn ip(&self, line: &str) -> Result<()> {
