@@ -31,6 +31,8 @@ fn main() -> Result<()> {
         .files(&files)
         .out_dir(&out)
         .include_file("_connectrpc.rs")
+        // it would name the set that was written just now: everything would be built anew each time
+        .emit_rerun_directives(false)
         .compile()?;
     disambiguate_register(&out)?;
     let (validators, validated) = validators(&set, &files, &out)?;
