@@ -1,7 +1,9 @@
 //! The last good state of an agent on disk, so that one that starts without the control plane knows what to do.
 //!
-//! Two lines of JSON: a head with version and check sum, and the body that it is about. Written beside and renamed; the
-//! file before stays as a second choice.
+//! Three lines: a head with version, owner and number, the body in JSON, and a seal over both that only this agent can make
+//! (`docs/adr/0012-sealed-state.md`). Written beside and renamed; the file before stays as a second choice.
+
+mod seal;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,49 +11,62 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const VERSION: u32 = 1;
+use seal::Seal;
 
+/// 1 had a check sum only, which anybody could make.
+const VERSION: u32 = 2;
+
+/// What is said about a body before it is read.
 #[derive(Serialize, Deserialize)]
 struct Head {
     version: u32,
-    sha256: String,
+    /// Whose state it is.
+    owner: String,
+    /// Grows with each save.
+    number: u64,
 }
 
 /// The folder that it is kept in.
 #[derive(Clone, Debug)]
 pub struct Store<T> {
     folder: PathBuf,
+    owner: String,
     kept: PhantomData<fn() -> T>,
 }
 
 impl<T: Serialize + DeserializeOwned> Store<T> {
-    /// Keeps it in this folder, which is made when the first state is saved.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), kept: PhantomData }
+    /// Keeps it in this folder, which is made when the first state is saved. `owner` says for humans whose state it is, for
+    /// instance `switch leaf01`; that of another owner is refused.
+    pub fn new(folder: impl Into<PathBuf>, owner: impl Into<String>) -> Self {
+        Self { folder: folder.into(), owner: owner.into(), kept: PhantomData }
     }
 
-    /// What was saved last; `None` when nothing was.
+    /// What was saved last; `None` when nothing was. Changes nothing.
     ///
     /// # Errors
     /// When there is something and neither it nor what was saved before can be trusted.
     pub fn load(&self) -> Result<Option<T>> {
-        let first = match read(&self.current()) {
-            Ok(saved) => return Ok(saved),
+        let (current, previous) = (self.current(), self.previous());
+        if !current.exists() && !previous.exists() {
+            return Ok(None);
+        }
+        let seal = Seal::load(&self.key())?;
+        let first = match self.read(&current, seal.as_ref()) {
+            Ok(saved) => return Ok(Some(saved)),
             Err(error) => error,
         };
-        match read(&self.previous()) {
-            Ok(Some(saved)) => {
+        match self.read(&previous, seal.as_ref()) {
+            Ok(saved) => {
                 tracing::warn!(
                     error = format!("{first:#}"),
                     "using the saved state before the last one"
                 );
                 Ok(Some(saved))
             }
-            _ => Err(first),
+            Err(_) => Err(first),
         }
     }
 
@@ -68,10 +83,15 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
     fn write(&self, saved: &T) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
         let body = serde_json::to_string(saved)?;
-        let head = serde_json::to_string(&Head { version: VERSION, sha256: sum(&body) })?;
+        let mut seal = self.seal()?;
+        // Whatever is older than this and the one before is of the past from now on.
+        seal.number += 1;
+        seal.save(&self.key())?;
+        let head = Head { version: VERSION, owner: self.owner.clone(), number: seal.number };
+        let sealed = format!("{}\n{body}", serde_json::to_string(&head)?);
         let next = self.folder.join("desired.next");
         let mut file = File::create(&next)?;
-        writeln!(file, "{head}\n{body}")?;
+        writeln!(file, "{sealed}\n{}", seal.of(&sealed))?;
         file.sync_all()?;
         if self.current().exists() {
             fs::rename(self.current(), self.previous())?;
@@ -81,6 +101,62 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         Ok(())
     }
 
+    /// The key of this agent, a new one if there is none that can be used.
+    fn seal(&self) -> Result<Seal> {
+        match Seal::load(&self.key()) {
+            Ok(Some(seal)) => Ok(seal),
+            Ok(None) => Seal::new(),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "a new key is made");
+                Seal::new()
+            }
+        }
+    }
+
+    fn read(&self, path: &Path, seal: Option<&Seal>) -> Result<T> {
+        let text = match fs::read_to_string(path) {
+            // Between the two renames there is only the one before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!("{} is missing", path.display())
+            }
+            other => other.with_context(|| format!("{} cannot be read", path.display()))?,
+        };
+        self.open(&text, seal).with_context(|| format!("{} is not used", path.display()))
+    }
+
+    /// The body, if it is what this agent wrote, and not too long ago.
+    fn open(&self, text: &str, seal: Option<&Seal>) -> Result<T> {
+        let lines: Vec<_> = text.lines().collect();
+        let Some(first) = lines.first() else { bail!("it is empty") };
+        let version =
+            serde_json::from_str::<Version>(first).context("its first line is damaged")?;
+        ensure!(
+            version.version == VERSION,
+            "it has version {}, this agent reads {VERSION}",
+            version.version
+        );
+        let head: Head = serde_json::from_str(first).context("its first line is damaged")?;
+        ensure!(
+            head.owner == self.owner,
+            "it is the state of {}, and this is {}",
+            head.owner,
+            self.owner
+        );
+        let [first, body, tag] = lines[..] else { bail!("it is not whole") };
+        let Some(seal) = seal else { bail!("the key that sealed it is missing") };
+        ensure!(
+            seal.fits(&format!("{first}\n{body}"), tag),
+            "it was changed, or written by somebody else: its seal does not fit"
+        );
+        ensure!(
+            head.number + 1 >= seal.number,
+            "it is of the past: it was saved as number {}, the last one is {}",
+            head.number,
+            seal.number
+        );
+        serde_json::from_str(body).context("it does not hold a desired state")
+    }
+
     fn current(&self) -> PathBuf {
         self.folder.join("desired")
     }
@@ -88,85 +164,17 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
     fn previous(&self) -> PathBuf {
         self.folder.join("desired.previous")
     }
+
+    fn key(&self) -> PathBuf {
+        self.folder.join("key")
+    }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        // Between the two renames there is only the one before.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            ensure!(
-                !path.with_extension("previous").exists() || path.extension().is_some(),
-                "{} is missing",
-                path.display()
-            );
-            return Ok(None);
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("{} cannot be read", path.display()));
-        }
-    };
-    parse(&text).map(Some).with_context(|| format!("{} cannot be used", path.display()))
-}
-
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
-    let Some((head, body)) = text.trim_end().split_once('\n') else { bail!("it was cut off") };
-    let head: Head = serde_json::from_str(head).context("its first line is damaged")?;
-    ensure!(head.version == VERSION, "it has version {}, this agent reads {VERSION}", head.version);
-    ensure!(head.sha256 == sum(body), "its check sum is wrong");
-    serde_json::from_str(body).context("it does not hold a desired state")
-}
-
-fn sum(body: &str) -> String {
-    digest(&SHA256, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// What the head of every version says.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Kept {
-        generation: u64,
-        vrf: String,
-    }
-
-    fn kept(generation: u64) -> Kept {
-        Kept { generation, vrf: "vrf7".into() }
-    }
-
-    #[test]
-    fn comes_back_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().join("leaf01"));
-        assert_eq!(store.load().unwrap(), None);
-        store.save(&kept(1)).unwrap();
-        assert_eq!(store.load().unwrap(), Some(kept(1)));
-        store.save(&kept(2)).unwrap();
-        assert_eq!(store.load().unwrap(), Some(kept(2)));
-    }
-
-    #[test]
-    fn what_is_damaged_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        store.save(&kept(1)).unwrap();
-        let good = fs::read_to_string(store.current()).unwrap();
-        for bad in [
-            good.replace("vrf7", "vrf8"),
-            good.replace("\"version\":1", "\"version\":2"),
-            good[..40].to_owned(),
-            String::new(),
-        ] {
-            fs::write(store.current(), &bad).unwrap();
-            assert!(store.load().is_err(), "{bad}");
-        }
-        // The one before is better than none.
-        fs::write(store.current(), good).unwrap();
-        store.save(&kept(2)).unwrap();
-        fs::write(store.current(), "x").unwrap();
-        assert_eq!(store.load().unwrap(), Some(kept(1)));
-        fs::remove_file(store.current()).unwrap();
-        assert_eq!(store.load().unwrap(), Some(kept(1)));
-    }
-}
+mod tests;

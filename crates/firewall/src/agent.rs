@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::control::Control;
-use crate::filter::{Filter, Observed, set_forwarding, stale};
+use crate::filter::{Filter, Observed, forwards, set_forwarding, stale};
 use crate::wish::{Wish, follows, table};
 
 /// The kernel is looked at this often: what somebody changed by hand is seen within it.
@@ -29,7 +29,9 @@ const RENEW: Duration = Duration::from_secs(3600);
 pub struct Saved {
     /// As it was heard.
     pub wish: Wish,
-    /// What the kernel showed after it was loaded.
+    /// What was loaded.
+    pub text: String,
+    /// What the kernel showed after that.
     pub shape: String,
 }
 
@@ -45,8 +47,8 @@ pub struct Enforcer {
     loaded: Option<(String, String)>,
     /// A wish that was refused and why, so that the log says it once.
     refused: Option<(Wish, String)>,
-    /// There is no filter, so the kernel was told to forward nothing.
-    shut: bool,
+    /// Why there is no filter; the kernel was told to forward nothing then.
+    failure: Option<String>,
 }
 
 /// How a round went.
@@ -59,22 +61,24 @@ pub struct Round {
 }
 
 impl Enforcer {
-    /// Applies what was saved, or lets nothing pass when nothing was. Never fails: what does not work now is tried again with each
-    /// round, and the kernel forwards nothing that it was not told to.
+    /// Applies what was saved, or lets nothing pass when nothing was. The kernel forwards nothing before its filter is as it should
+    /// be; [`Self::failure`] tells why it is not.
     #[must_use]
     pub fn start(config: &Config) -> Self {
         let mut this = Self::new(config);
         match this.store.load() {
             Ok(Some(saved)) => {
-                this.loaded = table(&saved.wish, &this.management)
-                    .ok()
-                    .map(|table| (table.text, saved.shape));
+                this.loaded = Some((saved.text, saved.shape));
                 this.good = Some(saved.wish);
             }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "no saved rules: nothing passes");
             }
+        }
+        // whoever starts again finds the filter that stayed; a system that has just started may forward already
+        if !this.stands() && !close() {
+            tracing::error!("forwarding cannot be switched off");
         }
         let round = this.round(None);
         if !round.report.error.is_empty() {
@@ -83,15 +87,21 @@ impl Enforcer {
         this
     }
 
+    /// Why there is no filter and nothing is forwarded; nothing when there is one.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
     fn new(config: &Config) -> Self {
         Self {
             filter: Filter::new(&config.nft),
             management: config.management(),
-            store: Store::new(&config.state_dir),
+            store: Store::new(&config.state_dir, format!("firewall {}", config.machine)),
             good: None,
             loaded: None,
             refused: None,
-            shut: false,
+            failure: None,
         }
     }
 
@@ -135,42 +145,30 @@ impl Enforcer {
         });
         match self.enforce(&table) {
             Ok((observed, changed)) => {
-                self.open();
+                self.failure = None;
+                errors.extend(open().err());
                 let report = self.report(&table, &observed, errors.join("; "));
                 Round { report, news: news || changed }
             }
             Err(error) => {
-                errors.push(format!("{error:#}"));
-                self.shut();
+                let error = format!("{error:#}");
+                if !self.stands() {
+                    let closed = close();
+                    if self.failure.replace(error.clone()).is_none() {
+                        tracing::error!(error, closed, "there is no filter: nothing is forwarded");
+                    }
+                }
+                errors.push(error);
                 let report = self.report(&table, &Observed::default(), errors.join("; "));
                 Round { report, news: true }
             }
         }
     }
 
-    /// Without any filter the kernel would forward everything: then it forwards nothing.
-    fn shut(&mut self) {
-        if self.shut || self.filter.observe().is_ok_and(|observed| !observed.shape.is_empty()) {
-            return;
-        }
-        match set_forwarding(false) {
-            Ok(()) => {
-                tracing::error!("there is no filter: nothing is forwarded until there is one");
-                self.shut = true;
-            }
-            Err(error) => {
-                tracing::error!(%error, "there is no filter and forwarding cannot be stopped");
-            }
-        }
-    }
-
-    fn open(&mut self) {
-        if self.shut {
-            match set_forwarding(true) {
-                Ok(()) => self.shut = false,
-                Err(error) => tracing::error!(%error, "forwarding cannot be started again"),
-            }
-        }
+    /// Whether the kernel has what was loaded last, as it was then.
+    fn stands(&self) -> bool {
+        let Some((_, shape)) = &self.loaded else { return false };
+        self.filter.observe().is_ok_and(|observed| observed.shape == *shape)
     }
 
     /// Applies a wish and keeps it.
@@ -179,8 +177,8 @@ impl Enforcer {
         let started = Instant::now();
         self.enforce(&table)?;
         self.good = Some(wish.clone());
-        let shape = self.loaded.as_ref().map(|(_, shape)| shape.clone()).unwrap_or_default();
-        if let Err(error) = self.store.save(&Saved { wish: wish.clone(), shape }) {
+        let (text, shape) = self.loaded.clone().unwrap_or_default();
+        if let Err(error) = self.store.save(&Saved { wish: wish.clone(), text, shape }) {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "the rules hold until the next start only"
@@ -240,6 +238,21 @@ impl Enforcer {
     }
 }
 
+/// The filter is as it should be: the kernel forwards.
+fn open() -> Result<(), String> {
+    if forwards() {
+        return Ok(());
+    }
+    set_forwarding(true).map_err(|error| format!("forwarding cannot be switched on: {error}"))?;
+    tracing::info!("the filter is in place: packets are forwarded");
+    Ok(())
+}
+
+/// Without a filter of ours the kernel would forward everything: then it forwards nothing. Tells whether that is so.
+fn close() -> bool {
+    set_forwarding(false).is_ok()
+}
+
 fn counter(counter: &Counter, observed: &Observed) -> ext::FirewallCounter {
     let (packets, bytes) = observed.counters.get(&counter.name).copied().unwrap_or_default();
     ext::FirewallCounter { name: cut(&counter.words, 1024), packets, bytes, ..Default::default() }
@@ -260,18 +273,42 @@ fn kernel(name: &str) -> u64 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Tells the service manager that packets are filtered now, so that what waits for it may go on.
-pub fn ready() {
+/// Tells the service manager how it stands: `READY=1` lets go on what waits for the filter.
+pub fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let path = path.to_string_lossy().into_owned();
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(&path),
     };
-    let told =
-        address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
+    let told = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = told {
         tracing::warn!(%error, "the service manager does not hear");
+    }
+}
+
+/// What the service manager shows.
+#[must_use]
+pub fn status(failure: Option<&str>) -> String {
+    match failure {
+        None => "STATUS=Packets are filtered".to_owned(),
+        Some(why) => format!("STATUS=No filter, nothing is forwarded: {why}"),
+    }
+}
+
+/// Tells the control plane, if it can be reached, why there is no filter: who asks it for the status should not have to come here.
+pub async fn confess(control: &Control, why: &str) {
+    let tell = async {
+        let allocation = control.first().await?.allocation;
+        let error = cut(&format!("there is no filter, so nothing is forwarded: {why}"), 4096);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let report =
+            ext::FirewallServiceReportRequest { allocation, error, version, ..Default::default() };
+        control.report(report).await
+    };
+    if let Err(error) = tell.await {
+        tracing::warn!(error = format!("{error:#}"), "the control plane does not hear of it");
     }
 }
 
@@ -308,6 +345,7 @@ pub async fn run(mut enforcer: Enforcer, control: Control, shutdown: Shutdown) {
         let shutdown = shutdown.clone();
         tokio::spawn(async move { daemon::every(shutdown, RENEW, || control.renew()).await })
     };
+    let mut failed = false;
     while !shutdown.is_set() {
         let newest = heard.borrow_and_update().clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -317,6 +355,10 @@ pub async fn run(mut enforcer: Enforcer, control: Control, shutdown: Shutdown) {
         // a fault in it is the end of the process; the filter stays, and the service manager starts it again
         let Ok((back, round)) = done.await else { break };
         enforcer = back;
+        let why = enforcer.failure();
+        if std::mem::replace(&mut failed, why.is_some()) != failed {
+            notify(&status(why));
+        }
         reports.send_replace(round);
         tokio::select! {
             () = shutdown.wait() => {}

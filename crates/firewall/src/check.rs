@@ -8,7 +8,7 @@ use netconf::firewall::rules::{self, Protocol, Rule, Rules};
 use netconf::firewall::{Kind, Network};
 
 use crate::config::Config;
-use crate::filter::Filter;
+use crate::filter::{Filter, forwards};
 
 /// Prints one line per requirement. Ends with 1 when one is not met.
 ///
@@ -35,12 +35,11 @@ pub fn run(path: &Path) -> Result<ExitCode> {
     );
     let text = everything(&config).and_then(|text| filter.try_out(&text));
     say("kernel", text.map(|()| "takes every kind of rule".to_owned()));
-    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
     say(
         "forwarding",
-        (forwards.trim() == "1")
-            .then(|| "IPv4 is forwarded".to_owned())
-            .context("net.ipv4.ip_forward is not 1: nothing passes at all"),
+        forwards()
+            .then(|| "both families are forwarded".to_owned())
+            .context("nothing is forwarded; the agent switches it on when its filter is in place"),
     );
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -88,15 +88,23 @@ impl Filter {
     }
 }
 
+/// What makes a router, of either family.
+const FORWARDING: [&str; 2] =
+    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
+
 /// Lets the kernel forward packets or not, whatever the filter says.
 ///
 /// # Errors
-/// The setting cannot be written.
+/// A setting cannot be written; the other one was tried.
 pub fn set_forwarding(on: bool) -> std::io::Result<()> {
-    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-        std::fs::write(format!("/proc/sys/net/{setting}"), if on { "1" } else { "0" })?;
-    }
-    Ok(())
+    let [four, six] = FORWARDING.map(|path| std::fs::write(path, if on { "1" } else { "0" }));
+    four.and(six)
+}
+
+/// Whether the kernel forwards packets of both families.
+#[must_use]
+pub fn forwards() -> bool {
+    FORWARDING.iter().all(|path| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1"))
 }
 
 /// The first lines of what nft complains about, in one.

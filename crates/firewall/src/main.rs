@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use daemon::Shutdown;
 use firewall::agent;
@@ -56,7 +56,15 @@ fn serve(path: &Path) -> Result<ExitCode> {
     let config = Config::load(path)?;
     // before anything that can fail or take time
     let enforcer = agent::Enforcer::start(&config);
-    agent::ready();
+    if let Some(why) = enforcer.failure() {
+        agent::notify(&agent::status(Some(why)));
+        if let Ok(control) = Control::new(&config) {
+            runtime()?.block_on(agent::confess(&control, why));
+        }
+        // the service has failed, and the service manager tries it again
+        bail!("there is no filter, so nothing is forwarded: {why}");
+    }
+    agent::notify(&format!("READY=1\n{}", agent::status(None)));
     let control = Control::new(&config)?;
     runtime()?.block_on(async {
         let shutdown = Shutdown::on_signals();

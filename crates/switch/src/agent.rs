@@ -50,16 +50,17 @@ pub struct Agent<B> {
     contact: Mutex<Option<Instant>>,
     desired: watch::Sender<Option<Arc<Desired>>>,
     report: watch::Sender<Arc<Report>>,
-    /// What somebody changed on the switch and nobody was told yet.
-    drift: Mutex<Vec<String>>,
+    /// What was wrong, is over, and nobody was told yet: changes by others, a saved state that was refused.
+    over: Mutex<Vec<String>>,
     unknown: Notify,
 }
 
 impl<B: Backend> Agent<B> {
     /// Starts from the saved state, if there is a usable one.
     pub fn new(config: Arc<Config>, backend: B, control: Control) -> Self {
-        let store = Store::new(&config.state_dir);
-        let intake = Intake::new(load(&store));
+        let store = Store::new(&config.state_dir, format!("switch {}", config.id));
+        let (saved, refused) = load(&store);
+        let intake = Intake::new(saved);
         let desired = intake.desired();
         if let Some(desired) = &desired {
             tracing::info!(generation = desired.generation, "starting from the saved state");
@@ -73,7 +74,7 @@ impl<B: Backend> Agent<B> {
             contact: Mutex::new(None),
             desired: watch::Sender::new(desired),
             report: watch::Sender::new(Arc::default()),
-            drift: Mutex::default(),
+            over: Mutex::new(refused.into_iter().collect()),
             unknown: Notify::new(),
         }
     }
@@ -118,8 +119,8 @@ impl<B: Backend> Agent<B> {
         site(&self.config, self.intake().saved().down.clone())
     }
 
-    fn drift(&self) -> MutexGuard<'_, Vec<String>> {
-        self.drift.lock().unwrap_or_else(PoisonError::into_inner)
+    fn over(&self) -> MutexGuard<'_, Vec<String>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn intake(&self) -> MutexGuard<'_, Intake> {
@@ -157,7 +158,7 @@ impl<B: Backend> Agent<B> {
             let wish = desired.borrow_and_update().clone();
             let Passed { report, changed, drift, deaf } =
                 pass(&self.backend, self.site(), wish.as_deref(), &mut memory).await;
-            self.drift().extend(drift);
+            self.over().extend(drift.map(|done| report::healed(&done)));
             self.note(report, changed);
             tokio::select! {
                 biased;
@@ -330,15 +331,15 @@ impl<B: Backend> Agent<B> {
         let ports = desired.ports.keys();
         let config = &self.config;
         let heartbeat = report::heartbeat(&config.id, report, ports, &config.uplinks, &sessions);
-        let drift = self.drift().clone();
-        if !drift.is_empty() {
+        let over = self.over().clone();
+        if !over.is_empty() {
             // The control plane keeps the last error beside the last success, and the success comes right after it.
-            let healed = infra::SwitchServiceHeartbeatRequest {
-                error: report::drift(&drift, &report.errors),
+            let told = infra::SwitchServiceHeartbeatRequest {
+                error: report::over(&over, &report.errors),
                 ..heartbeat.clone()
             };
-            self.control.heartbeat(healed).await?;
-            self.drift().drain(..drift.len());
+            self.control.heartbeat(told).await?;
+            self.over().drain(..over.len());
         }
         self.control.heartbeat(heartbeat).await
     }
@@ -354,16 +355,14 @@ impl<B: Backend> Agent<B> {
     }
 }
 
-/// What cannot be used is no reason to stand still: the control plane says it again.
-fn load(store: &Store) -> Saved {
+/// What cannot be used is no reason to stand still: the control plane says it again, and hears why it had to.
+fn load(store: &Store) -> (Saved, Option<String>) {
     match store.load() {
-        Ok(saved) => saved.unwrap_or_default(),
+        Ok(saved) => (saved.unwrap_or_default(), None),
         Err(error) => {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the saved state is not used; waiting for the control plane"
-            );
-            Saved::default()
+            let error = format!("{error:#}");
+            tracing::error!(error, "the saved state is not used; waiting for the control plane");
+            (Saved::default(), Some(format!("the saved state was not used: {error}")))
         }
     }
 }

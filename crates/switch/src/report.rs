@@ -93,11 +93,14 @@ pub fn heartbeat<'a>(
     request
 }
 
-/// What somebody changed by hand, as an error that is over. What is wrong still is said first.
-pub(crate) fn drift(drift: &[String], errors: &[String]) -> Option<String> {
-    let healed =
-        drift.iter().map(|what| format!("somebody changed the switch; taken back by: {what}"));
-    error(&errors.iter().cloned().chain(healed).collect::<Vec<_>>())
+/// What somebody changed by hand, and what was done about it.
+pub(crate) fn healed(done: &str) -> String {
+    format!("somebody changed the switch; taken back by: {done}")
+}
+
+/// What is over, as an error. What is wrong still is said first.
+pub(crate) fn over(over: &[String], errors: &[String]) -> Option<String> {
+    error(&errors.iter().chain(over).cloned().collect::<Vec<_>>())
 }
 
 fn error(errors: &[String]) -> Option<String> {
@@ -208,9 +211,9 @@ mod tests {
 
     #[test]
     fn what_was_changed_by_hand_comes_after_what_is_still_wrong() {
-        let said = drift(&["make vrf7".into()], &["swp2: refused".into()]).unwrap();
+        let said = over(&[healed("make vrf7")], &["swp2: refused".into()]).unwrap();
         assert_eq!(said, "swp2: refused; somebody changed the switch; taken back by: make vrf7");
-        assert_eq!(drift(&[], &[]), None);
+        assert_eq!(over(&[], &[]), None);
     }
 
     #[test]

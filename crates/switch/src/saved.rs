@@ -27,7 +27,7 @@ mod tests {
     #[test]
     fn comes_back_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().join("leaf01"));
+        let store = Store::new(folder.path().join("leaf01"), "switch leaf01");
         let switch = switch(vec![nic("swp1", Some("vrf7"), &["10.0.0.0/24"])]);
         let saved = Saved { generation: 1, switch: Some(switch), down: ["swp2".to_owned()].into() };
         store.save(&saved).unwrap();
