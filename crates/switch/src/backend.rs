@@ -7,6 +7,7 @@ pub mod device;
 mod linux;
 pub mod plain;
 pub mod simulated;
+pub mod sonic;
 pub mod vrf;
 
 use std::collections::{BTreeMap, BTreeSet};

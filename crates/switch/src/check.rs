@@ -37,7 +37,13 @@ pub async fn run(path: &Path) -> Result<ExitCode> {
             .await
             .map(|running| format!("pathspace {name}, {} lines run", running.lines().len())),
     );
-    match Device::open(&config)?.observe().await {
+    let device = Device::open(&config)?;
+    if let Device::Sonic(sonic) = &device {
+        for (what, result) in sonic.check().await {
+            say(what, result);
+        }
+    }
+    match device.observe().await {
         Err(error) => say("interfaces", Err(error)),
         Ok(observed) => {
             for missing in observed.missing {

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use netconf::leaf::{Bfd, Liveness};
 use serde::Deserialize;
 
+use crate::backend::sonic::settings as sonic;
+
 /// Everything that an operator decides about one switch.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +59,9 @@ pub struct Config {
     /// What machines may do.
     #[serde(default)]
     pub policy: Policy,
+    /// What is different about SONiC; read with that backend only.
+    #[serde(default)]
+    pub sonic: sonic::Settings,
 }
 
 /// The routing daemons.
@@ -128,6 +133,8 @@ pub enum Backend {
     Plain,
     /// A network namespace for each tenant, and EVPN between the leaves.
     Netns,
+    /// What SONiC makes of CONFIG_DB, and EVPN between the leaves.
+    Sonic,
 }
 
 impl Backend {
@@ -218,6 +225,9 @@ impl Config {
             bfd_multiplier >= 2,
             "policy.bfd_multiplier: one lost packet is no failure; take 2 at least"
         );
+        if self.backend == Backend::Sonic {
+            self.sonic.check(self)?;
+        }
         for name in self.uplinks.iter().chain([&self.boot_bridge]) {
             ensure!(is_interface_name(name), "{name:?} is no name of an interface");
             ensure!(!self.uplinks.contains(&self.boot_bridge), "boot_bridge: {name} is an uplink");

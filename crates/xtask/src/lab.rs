@@ -11,7 +11,7 @@ use crate::shell::{cargo, root, step};
 
 /// Debian packages of the lab. `systemd-boot-efi` is copied into the image, `musl-tools` compile the C parts of the
 /// static installer.
-pub(crate) const PACKAGES: [Package; 17] = [
+pub(crate) const PACKAGES: [Package; 18] = [
     ("cpio", "/usr/bin/cpio"),
     ("dosfstools", "/sbin/mkfs.vfat"),
     ("e2fsprogs", "/sbin/mke2fs"),
@@ -26,6 +26,7 @@ pub(crate) const PACKAGES: [Package; 17] = [
     ("openssh-client", "/usr/bin/ssh"),
     ("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("redis-server", "/usr/bin/redis-server"),
     ("seabios", "/usr/share/seabios/bios-256k.bin"),
     ("systemd-boot-efi", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
     ("zstd", "/usr/bin/zstd"),

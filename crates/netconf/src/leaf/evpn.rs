@@ -43,9 +43,9 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Name of the VRF.
-    pub fn vrf(&self) -> String {
-        format!("vrf{}", self.vni)
+    /// Name of the VRF, on a leaf whose VRFs begin so.
+    fn vrf(&self, prefix: &str) -> String {
+        format!("{prefix}{}", self.vni)
     }
 }
 
@@ -62,6 +62,12 @@ impl Evpn {
 /// The complete configuration. Equal leaves give equal text, whatever the order of their ports and tenants.
 #[must_use]
 pub fn frr(evpn: &Evpn) -> String {
+    frr_named(evpn, "vrf")
+}
+
+/// The same for a leaf whose VRFs are called otherwise: `prefix` and the VXLAN id.
+#[must_use]
+pub fn frr_named(evpn: &Evpn, prefix: &str) -> String {
     let leaf = &evpn.leaf;
     let mut tenants: Vec<_> = evpn.tenants.iter().collect();
     tenants.sort_by_key(|tenant| tenant.vni);
@@ -70,13 +76,13 @@ pub fn frr(evpn: &Evpn) -> String {
 
     let mut text = head(leaf);
     for tenant in &tenants {
-        let _ = write!(text, "!\nvrf {}\n vni {}\nexit-vrf\n", tenant.vrf(), tenant.vni);
+        let _ = write!(text, "!\nvrf {}\n vni {}\nexit-vrf\n", tenant.vrf(prefix), tenant.vni);
     }
     let vrfs: BTreeMap<&str, String> = match evpn.vrfs {
         Vrfs::Kernel => BTreeMap::new(),
         Vrfs::Namespaces => tenants
             .iter()
-            .flat_map(|tenant| tenant.ports.iter().map(|port| (&port.name[..], tenant.vrf())))
+            .flat_map(|tenant| tenant.ports.iter().map(|port| (&port.name[..], tenant.vrf(prefix))))
             .collect(),
     };
     interfaces(&mut text, leaf, &all, &vrfs);
@@ -90,7 +96,7 @@ pub fn frr(evpn: &Evpn) -> String {
     text.push_str("!\nbgp route-map delay-timer 1\n");
     underlay(&mut text, leaf, &firewalls);
     for tenant in tenants {
-        overlay(&mut text, leaf, tenant);
+        overlay(&mut text, leaf, tenant, &tenant.vrf(prefix));
     }
     profile(&mut text, leaf);
     text
@@ -137,16 +143,11 @@ fn underlay(text: &mut String, leaf: &Leaf, firewalls: &[&Port]) {
     text.push_str("  advertise-all-vni\n exit-address-family\nexit\n");
 }
 
-fn overlay(text: &mut String, leaf: &Leaf, tenant: &Tenant) {
-    let (vrf, ports) = (tenant.vrf(), sorted(&tenant.ports));
+fn overlay(text: &mut String, leaf: &Leaf, tenant: &Tenant, vrf: &str) {
+    let ports = sorted(&tenant.ports);
     let groups = [Role::Machine.peer_group()];
-    let instance = Instance {
-        vrf: Some(&vrf),
-        groups: &groups,
-        uplinks: &[],
-        ports: &ports,
-        out: "metal-all",
-    };
+    let instance =
+        Instance { vrf: Some(vrf), groups: &groups, uplinks: &[], ports: &ports, out: "metal-all" };
     instance.open(text, leaf);
     instance.unicast(text, leaf);
     text.push_str(" !\n address-family l2vpn evpn\n  advertise ipv4 unicast\n  advertise ipv6 unicast\n exit-address-family\nexit\n");

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use netconf::leaf::evpn::Evpn;
+use netconf::leaf::evpn::{Evpn, Vrfs};
 
 use super::plain::Plain;
+use super::sonic::Sonic;
 use super::vrf::Vrf;
 use super::vrf::netns::Namespaces;
 use super::{Backend, Observed, Step};
@@ -18,6 +19,8 @@ use crate::frr::neighbours::Session;
 pub enum Device {
     /// Without VRFs.
     Plain(Plain),
+    /// With SONiC.
+    Sonic(Sonic),
     /// With a network namespace per tenant.
     Netns(Vrf<Namespaces>),
 }
@@ -30,6 +33,7 @@ impl Device {
     pub fn open(config: &Arc<Config>) -> Result<Self> {
         Ok(match config.backend {
             config::Backend::Plain => Self::Plain(Plain::new(config.clone())?),
+            config::Backend::Sonic => Self::Sonic(Sonic::open(config.clone(), Vrfs::Kernel)?),
             config::Backend::Netns => {
                 Self::Netns(Vrf::new(config.clone(), Namespaces::new(config.clone())?))
             }
@@ -41,6 +45,7 @@ impl Backend for Device {
     fn routing(&self, evpn: &Evpn) -> String {
         match self {
             Self::Plain(device) => device.routing(evpn),
+            Self::Sonic(device) => device.routing(evpn),
             Self::Netns(device) => device.routing(evpn),
         }
     }
@@ -48,6 +53,7 @@ impl Backend for Device {
     async fn observe(&self) -> Result<Observed> {
         match self {
             Self::Plain(device) => device.observe().await,
+            Self::Sonic(device) => device.observe().await,
             Self::Netns(device) => device.observe().await,
         }
     }
@@ -55,6 +61,7 @@ impl Backend for Device {
     async fn apply(&self, step: &Step) -> Result<()> {
         match self {
             Self::Plain(device) => device.apply(step).await,
+            Self::Sonic(device) => device.apply(step).await,
             Self::Netns(device) => device.apply(step).await,
         }
     }
@@ -62,6 +69,7 @@ impl Backend for Device {
     async fn sessions(&self) -> Result<BTreeMap<String, Session>> {
         match self {
             Self::Plain(device) => device.sessions().await,
+            Self::Sonic(device) => device.sessions().await,
             Self::Netns(device) => device.sessions().await,
         }
     }
@@ -69,6 +77,7 @@ impl Backend for Device {
     async fn changed(&self) {
         match self {
             Self::Plain(device) => device.changed().await,
+            Self::Sonic(device) => device.changed().await,
             Self::Netns(device) => device.changed().await,
         }
     }
@@ -76,6 +85,7 @@ impl Backend for Device {
     fn spaces(&self) -> Vec<PathBuf> {
         match self {
             Self::Plain(device) => device.spaces(),
+            Self::Sonic(device) => device.spaces(),
             Self::Netns(device) => device.spaces(),
         }
     }

@@ -251,7 +251,7 @@ fn set_up(port: &str, up: Option<bool>) -> Result<()> {
 }
 
 /// VRFs in what FRR answers to `show vrf` that are more than a name in its configuration.
-fn active(text: &str) -> BTreeSet<String> {
+pub(super) fn active(text: &str) -> BTreeSet<String> {
     let line = |line: &str| {
         let (name, rest) = line.trim().strip_prefix("vrf ")?.split_once(' ')?;
         rest.starts_with("id ").then(|| name.to_owned())

@@ -13,9 +13,24 @@ use switch::frr::{Change, Config};
 
 use crate::world::World;
 
-/// A device with the machine ports `swp1` and `swp2`.
+/// What ports are called.
+pub(crate) struct Ports {
+    pub(crate) machine: &'static str,
+    pub(crate) firewall: &'static str,
+    pub(crate) uplink: &'static str,
+}
+
+const LINUX: Ports = Ports { machine: "swp1", firewall: "swp2", uplink: "up0" };
+
 async fn contract(device: &impl Backend, vrfs: bool) {
-    let port = "swp1".to_owned();
+    contract_of(device, vrfs, &LINUX).await;
+}
+
+/// A device with these ports.
+pub(crate) async fn contract_of(device: &impl Backend, vrfs: bool, names: &Ports) {
+    let Ports { machine, firewall, uplink } = names;
+    let port = (*machine).to_owned();
+    let leaf = |ports: &[&str]| leaf(ports, names);
     let peered: BTreeSet<_> = [port.clone()].into();
 
     device.apply(&Step::Forward).await.unwrap();
@@ -24,7 +39,7 @@ async fn contract(device: &impl Backend, vrfs: bool) {
     // Each step twice: done already is no error.
     for _ in 0..2 {
         device.apply(&Step::Boot(port.clone())).await.unwrap();
-        assert_eq!(look(device).await.ports["swp1"].place, Place::Boot);
+        assert_eq!(look(device).await.ports[*machine].place, Place::Boot);
     }
     let tenant = |vni: u32| vrfs.then_some(vni);
     if vrfs {
@@ -38,23 +53,27 @@ async fn contract(device: &impl Backend, vrfs: bool) {
     for vni in [None, tenant(7)] {
         for _ in 0..2 {
             device.apply(&Step::Route(port.clone(), vni)).await.unwrap();
-            assert_eq!(look(device).await.ports["swp1"].place, Place::Routed(vni));
+            assert_eq!(look(device).await.ports[*machine].place, Place::Routed(vni));
         }
     }
     for _ in 0..2 {
         device.apply(&Step::Leave(port.clone())).await.unwrap();
-        assert_eq!(look(device).await.ports["swp1"].place, Place::Routed(None));
+        assert_eq!(look(device).await.ports[*machine].place, Place::Routed(None));
     }
     device.apply(&Step::Route(port.clone(), tenant(7))).await.unwrap();
     for up in [false, false, true, true] {
         device.apply(&Step::Admin(port.clone(), up)).await.unwrap();
-        assert_eq!(look(device).await.ports["swp1"].up, up);
+        assert_eq!(look(device).await.ports[*machine].up, up);
     }
 
     // Routing becomes what is wanted, whatever was before, and the same again is nothing.
-    for leaf in
-        [leaf(&[]), leaf(&["swp1"]), leaf(&["swp1", "swp2"]), leaf(&["swp2"]), leaf(&["swp1"])]
-    {
+    for leaf in [
+        leaf(&[]),
+        leaf(&[machine]),
+        leaf(&[machine, firewall]),
+        leaf(&[firewall]),
+        leaf(&[machine]),
+    ] {
         let wanted = Config::parse(&device.routing(&leaf));
         for _ in 0..2 {
             device.apply(&routing(&wanted)).await.unwrap();
@@ -77,7 +96,7 @@ async fn contract(device: &impl Backend, vrfs: bool) {
     for _ in 0..2 {
         device.apply(&Step::Unpeer(peered.clone())).await.unwrap();
         let peers = look(device).await.routing.unwrap().peers();
-        assert!(!peers.contains_key("swp1") && peers.contains_key("up0"));
+        assert!(!peers.contains_key(*machine) && peers.contains_key(*uplink));
     }
 
     for step in [
@@ -92,7 +111,7 @@ async fn contract(device: &impl Backend, vrfs: bool) {
     // Back from wherever it is, as up as it was.
     for _ in 0..2 {
         device.apply(&Step::Boot(port.clone())).await.unwrap();
-        let now = &look(device).await.ports["swp1"];
+        let now = &look(device).await.ports[*machine];
         assert_eq!((&now.place, now.up), (&Place::Boot, true));
     }
     if vrfs {
@@ -121,11 +140,11 @@ fn routing(wanted: &Config) -> Step {
     }))
 }
 
-/// `swp1` is a tenant's machine and `swp2` a firewall.
-fn leaf(ports: &[&str]) -> Evpn {
+/// With a tenant's machine and a firewall, as far as they are among `ports`.
+pub(crate) fn leaf(ports: &[&str], names: &Ports) -> Evpn {
     let port = |name: &&str| Port {
         name: (*name).to_owned(),
-        role: if *name == "swp2" { Role::Firewall } else { Role::Machine },
+        role: if *name == names.firewall { Role::Firewall } else { Role::Machine },
         accept: ["10.128.0.0/22", "2001:db8:1::/64"].map(|prefix| prefix.parse().unwrap()).into(),
         description: Some(format!("vrf{} machine", ports.len())),
     };
@@ -137,7 +156,7 @@ fn leaf(ports: &[&str]) -> Evpn {
         loopback: [10, 0, 0, 11].into(),
         boot: vec!["10.0.1.0/24".parse().unwrap(), "fd99:0:0:1::/64".parse().unwrap()],
         protected: vec!["10.255.0.0/24".parse().unwrap()],
-        uplinks: vec!["up0".into()],
+        uplinks: vec![names.uplink.into()],
         ports: firewalls,
         maximum_prefix: 100,
         liveness: Liveness::default(),
@@ -146,7 +165,7 @@ fn leaf(ports: &[&str]) -> Evpn {
         true => Vec::new(),
         false => vec![Tenant { vni: 7, ports: machines }],
     };
-    let firewalls = [("swp2".to_owned(), [7].into())].into();
+    let firewalls = [(names.firewall.to_owned(), [7].into())].into();
     Evpn { leaf, tenants, firewalls, vrfs: Vrfs::Kernel }
 }
 

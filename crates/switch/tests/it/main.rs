@@ -9,4 +9,5 @@ mod command;
 mod contract;
 mod fake;
 mod scale;
+mod sonic;
 mod world;

@@ -220,6 +220,16 @@ impl World {
         leaf.unwrap_or(&self.host).try_clone().unwrap()
     }
 
+    /// Starts something inside a namespace, on a thread of its own.
+    pub(crate) fn spawn(
+        &self,
+        of: &str,
+        work: impl AsyncFnOnce() + Send + 'static,
+    ) -> std::thread::JoinHandle<()> {
+        let (file, names) = (self.file(of), self.names(of));
+        std::thread::spawn(move || inside(file, names, work))
+    }
+
     /// Runs something inside a namespace, on a thread of its own.
     pub(crate) fn within<T: Send>(&self, of: &str, work: impl AsyncFnOnce() -> T + Send) -> T {
         let (file, names) = (self.file(of), self.names(of));
