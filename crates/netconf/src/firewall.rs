@@ -27,6 +27,8 @@ pub struct Firewall {
     pub hostname: String,
     /// Autonomous system of this machine, in the underlay and in all its networks.
     pub asn: u32,
+    /// Of several firewalls of a network the fabric uses the one with the smallest distance; those with equal ones share the traffic.
+    pub distance: u8,
     /// Addresses in the underlay. The first IPv4 address is router id and end of all tunnels.
     pub underlay: Vec<IpAddr>,
     /// Networks that it joins, without the underlay.
@@ -117,9 +119,11 @@ pub fn files(firewall: &Firewall) -> Result<Vec<File>, String> {
 /// Settings below `net.netfilter` are there only once their module is.
 const MODULES: &str = "nf_conntrack\nvrf\nvxlan\n";
 
-/// A daemon of this machine that listens everywhere listens in the underlay only, not in tenants' VRFs. Forwarding is not
-/// here: it is switched on when the first rules are there.
-const SETTINGS: &str = "net.ipv4.conf.all.rp_filter = 0
+/// A daemon of this machine that listens everywhere listens in the underlay only, not in tenants' VRFs. Nothing is forwarded,
+/// whatever the image says: the agent switches it on when its filter is in place.
+const SETTINGS: &str = "net.ipv4.ip_forward = 0
+net.ipv6.conf.all.forwarding = 0
+net.ipv4.conf.all.rp_filter = 0
 net.ipv4.conf.default.rp_filter = 0
 net.ipv4.conf.all.accept_redirects = 0
 net.ipv4.conf.all.send_redirects = 0

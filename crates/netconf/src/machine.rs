@@ -65,10 +65,12 @@ pub(crate) fn link(index: usize, mac: &str, mtu: u32) -> String {
     )
 }
 
-/// No address but the IPv6 link-local one, which BGP uses to find its neighbour. FRR answers and sends
-/// router advertisements itself.
+/// No address but the IPv6 link-local one, which BGP uses to find its neighbour. The leaf is alone on the wire: nobody else can have
+/// the address, and two seconds pass until the kernel is sure of that. FRR answers and sends router advertisements itself.
 pub(crate) fn network(index: usize) -> String {
-    format!("[Match]\nName=lan{index}\n\n[Network]\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n")
+    format!(
+        "[Match]\nName=lan{index}\n\n[Network]\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\nIPv6DuplicateAddressDetection=0\n"
+    )
 }
 
 fn frr(machine: &Machine) -> String {
@@ -222,6 +224,7 @@ mod tests {
             [Network]
             IPv6AcceptRA=no
             LinkLocalAddressing=ipv6
+            IPv6DuplicateAddressDetection=0
         "#]]
         .assert_eq(&all);
     }

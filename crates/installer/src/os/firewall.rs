@@ -12,6 +12,9 @@ use super::{Existing, Machine, OsFile, folder, link, text};
 /// The agent of a firewall, in the initrd and in the installed system.
 pub const PROGRAM: &str = "usr/sbin/metal-firewall";
 
+/// Label of an allocation: of several firewalls of a network the fabric uses the one with the smallest number.
+const DISTANCE: &str = "firewall.metal-stack.io/distance";
+
 /// How the agent finds the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -23,18 +26,19 @@ pub struct Agent {
     pub token: String,
 }
 
-/// The agent is up before the first link is, and nothing is forwarded before it has a good set of rules.
+/// The agent's filter is in place before the first link is up, and the agent lets the kernel forward then. Without a filter it has failed
+/// and is tried again each second; the network comes up meanwhile, so that it can tell why.
 const UNIT: &str = "[Unit]
 Description=Rules of this firewall
 Documentation=file:/etc/metal/firewall.toml
 After=systemd-modules-load.service systemd-sysctl.service local-fs.target
 Before=network-pre.target frr.service
 Wants=network-pre.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 ExecStart=/usr/sbin/metal-firewall serve --config /etc/metal/firewall.toml
-ExecStartPost=/bin/sh -c 'nft list chain inet metal forward > /dev/null && echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
 Restart=always
 RestartSec=1
 StateDirectory=metal-firewall
@@ -101,10 +105,19 @@ fn firewall(machine: &Machine<'_>) -> Result<Firewall, String> {
     Ok(Firewall {
         hostname: allocation.hostname.clone(),
         asn,
+        distance: distance(allocation)?,
         underlay: underlay(allocation)?,
         networks,
         links: machine.links.clone(),
     })
+}
+
+/// Without a label it is the nearest.
+fn distance(allocation: &MachineAllocation) -> Result<u8, String> {
+    let labels = allocation.meta.as_option().and_then(|meta| meta.labels.as_option());
+    let Some(text) = labels.and_then(|labels| labels.labels.get(DISTANCE)) else { return Ok(0) };
+    let distance = text.parse::<u8>().ok().filter(|distance| *distance <= 7);
+    distance.ok_or_else(|| format!("label {DISTANCE}: {text:?} is no number from 0 to 7"))
 }
 
 fn kind(network: &MachineNetwork) -> Option<NetworkType> {
@@ -183,7 +196,7 @@ mod tests {
         assert_eq!(kinds, [(7, Kind::Private), (8, Kind::Shared), (104_009, Kind::External)]);
         let masquerades: Vec<_> = firewall.networks.iter().map(|n| n.masquerade).collect();
         assert_eq!(masquerades, [false, false, true]);
-        assert_eq!(firewall.asn, 4_210_000_007);
+        assert_eq!((firewall.asn, firewall.distance), (4_210_000_007, 0));
         assert_eq!(firewall.underlay, [IpAddr::from([10, 254, 0, 1])]);
     }
 
@@ -217,6 +230,19 @@ mod tests {
             panic!("no text")
         };
         assert!(hosts.contains("10.254.0.1 fw-1"), "{hosts}");
+    }
+
+    #[test]
+    fn its_distance_is_a_label() {
+        let mut allocation = allocation();
+        let mut label = |value: &str| {
+            let labels = allocation.meta.get_or_insert_default().labels.get_or_insert_default();
+            labels.labels.insert(DISTANCE.into(), value.into());
+            firewall(&machine(&allocation)).map(|firewall| firewall.distance)
+        };
+        assert_eq!(label("3"), Ok(3));
+        assert!(label("8").unwrap_err().contains("0 to 7"));
+        assert!(label("far").is_err());
     }
 
     #[test]

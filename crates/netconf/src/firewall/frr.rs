@@ -10,14 +10,20 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Firewall, Import, Network, imports};
-use crate::leaf::{COALESCE, NEXT_HOPS};
+use crate::leaf::{Bfd, COALESCE, NEXT_HOPS};
+
+/// So much longer is the path for each step of distance: a leaf without an uplink, whose routes take the way round, must not make the
+/// farther firewall look nearer.
+const STEP: usize = 4;
 
 /// The complete configuration.
 #[must_use]
 pub fn frr(firewall: &Firewall) -> String {
     let mut text = format!(
-        "frr defaults datacenter\nhostname {}\nlog syslog informational\nservice integrated-vtysh-config\n{NEXT_HOPS}\n!\n",
-        firewall.hostname
+        "frr defaults datacenter\nhostname {}\nlog syslog informational\nservice integrated-vtysh-config\n{NEXT_HOPS}\n!\n{}!\n",
+        firewall.hostname,
+        // as on machines: in front and without `exit`
+        Bfd::default().profile()
     );
     for network in &firewall.networks {
         let _ = write!(text, "vrf {}\n vni {}\nexit-vrf\n!\n", network.vrf(), network.vni);
@@ -35,7 +41,7 @@ pub fn frr(firewall: &Firewall) -> String {
     for (network, imports) in firewall.networks.iter().zip(&imports) {
         overlay(&mut text, firewall, id, network, imports);
     }
-    maps(&mut text, firewall.asn);
+    maps(&mut text, firewall);
     for (network, imports) in firewall.networks.iter().zip(&imports) {
         import_map(&mut text, firewall, network, imports);
     }
@@ -48,8 +54,9 @@ fn underlay(text: &mut String, firewall: &Firewall, id: IpAddr) {
         "router bgp {}\n bgp router-id {id}\n coalesce-time {COALESCE}\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n \
          no bgp ebgp-requires-policy\n neighbor FABRIC peer-group\n neighbor FABRIC remote-as external\n \
          neighbor FABRIC advertisement-interval 0\n neighbor FABRIC timers 2 8\n neighbor FABRIC timers connect 1\n \
-         neighbor FABRIC capability extended-nexthop\n",
-        firewall.asn
+         neighbor FABRIC capability extended-nexthop\n{}",
+        firewall.asn,
+        Bfd::neighbour("FABRIC")
     );
     for index in 0..firewall.links.len() {
         let _ = writeln!(text, " neighbor lan{index} interface peer-group FABRIC");
@@ -96,7 +103,15 @@ fn overlay(
 }
 
 /// What a leaf tells over EVPN is marked and never told to another leaf: packets between leaves have no business here.
-fn maps(text: &mut String, asn: u32) {
+fn maps(text: &mut String, firewall: &Firewall) {
+    let asn = firewall.asn;
+    let farther = match firewall.distance {
+        0 => String::new(),
+        distance => {
+            let path = vec![asn.to_string(); STEP * usize::from(distance)].join(" ");
+            format!(" set as-path prepend {path}\n")
+        }
+    };
     let _ = write!(
         text,
         "bgp as-path access-list self permit ^$\n!\n\
@@ -105,7 +120,7 @@ fn maps(text: &mut String, asn: u32) {
          route-map loopback permit 10\n match interface lo\nexit\n!\n\
          route-map evpn-in permit 10\n set large-community {asn}:1:1 additive\nexit\n!\n\
          route-map evpn-out deny 10\n match large-community fabric\nexit\n!\n\
-         route-map evpn-out permit 20\n set as-path replace any\nexit\n!\n"
+         route-map evpn-out permit 20\n set as-path replace any\n{farther}exit\n!\n"
     );
 }
 

@@ -51,6 +51,7 @@ fn firewall(networks: Vec<Network>) -> Firewall {
     Firewall {
         hostname: "fw-1".into(),
         asn: 4_210_000_007,
+        distance: 0,
         underlay: vec!["10.254.0.1".parse().unwrap()],
         networks,
         links: vec!["52:54:00:00:01:01".into(), "52:54:00:00:01:02".into()],
@@ -132,6 +133,7 @@ fn devices() {
         [Network]
         IPv6AcceptRA=no
         LinkLocalAddressing=ipv6
+        IPv6DuplicateAddressDetection=0
 
         # 200-vrf7.netdev
         [NetDev]
@@ -264,6 +266,11 @@ fn routing() {
         service integrated-vtysh-config
         no zebra nexthop kernel enable
         !
+        bfd
+         profile metal
+          transmit-interval 100
+          receive-interval 100
+        !
         vrf vrf7
          vni 7
         exit-vrf
@@ -296,6 +303,8 @@ fn routing() {
          neighbor FABRIC timers 2 8
          neighbor FABRIC timers connect 1
          neighbor FABRIC capability extended-nexthop
+         neighbor FABRIC bfd
+         neighbor FABRIC bfd profile metal
          neighbor lan0 interface peer-group FABRIC
          neighbor lan1 interface peer-group FABRIC
          !
@@ -463,9 +472,21 @@ fn a_firewall_without_an_end_for_tunnels_is_refused() {
 }
 
 #[test]
+fn a_farther_firewall_has_longer_paths() {
+    let near = firewall(vec![private(), internet()]);
+    let far = Firewall { distance: 2, ..near.clone() };
+    let (near, far) = (frr(&near), frr(&far));
+    let more: Vec<_> = far.lines().filter(|line| !near.contains(line)).collect();
+    let [line] = more[..] else { panic!("{more:?}") };
+    assert_eq!(line, format!(" set as-path prepend{}", " 4210000007".repeat(8)));
+    assert!(far.contains(&format!(" set as-path replace any\n{line}\nexit\n")));
+}
+
+#[test]
 fn frr_understands_it() {
     let all = [
         firewall(vec![private(), internet()]),
+        Firewall { distance: 7, ..firewall(vec![private(), internet()]) },
         firewall(vec![private(), shared(&["0.0.0.0/0"]), internet()]),
     ];
     for (number, firewall) in all.iter().enumerate() {
