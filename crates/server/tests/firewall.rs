@@ -128,6 +128,12 @@ fn rules_change_arrive_and_come_back_with_counters() {
         assert_eq!(first.rules.egress[0].ports, [443]);
         assert_eq!((first.project.as_str(), first.networks.len()), (fire.hall.project.as_str(), 3));
         assert!(fire.status().get("reportedAt").is_none(), "nothing was reported yet");
+        // one that has nothing else to tell tells why
+        let failed = json!({"uuid": fire.uuid, "allocation": first.allocation, "error": "there is no filter: not supported"});
+        ok(world, &fire.token, "Report", failed);
+        let status = fire.status();
+        assert_eq!(status["error"], "there is no filter: not supported");
+        assert_eq!((status.get("appliedGeneration"), status.get("rules")), (None, None));
 
         // what changes is told at once, on whichever replica
         let mut delays = Vec::new();

@@ -2,6 +2,7 @@
 //! can never touch the first two).
 
 use crate::db::{Row, Tx};
+use crate::table::{COMMON, from_row};
 use crate::{Entity, Error, Table, entity_table};
 
 /// Columns: `partition`, `rack`. The body is the contract's `Switch` without connections and without what heartbeats tell.
@@ -163,15 +164,16 @@ pub struct Status {
 
 const STATUS: &str = "switch, last_sync, last_sync_error, ports, read_generation, confirmed_generation, heartbeat_at";
 
-fn status_row(row: &Row) -> Result<Status, Error> {
+/// From the columns of [`STATUS`], of which the first is this one.
+fn status_row(row: &Row, first: usize) -> Result<Status, Error> {
     Ok(Status {
-        switch: row.text(0)?,
-        last_sync: row.text(1)?,
-        last_sync_error: row.text(2)?,
-        ports: row.text(3)?,
-        read_generation: row.int(4)?,
-        confirmed_generation: row.int(5)?,
-        heartbeat_at_us: row.int(6)?,
+        switch: row.text(first)?,
+        last_sync: row.text(first + 1)?,
+        last_sync_error: row.text(first + 2)?,
+        ports: row.text(first + 3)?,
+        read_generation: row.int(first + 4)?,
+        confirmed_generation: row.int(first + 5)?,
+        heartbeat_at_us: row.int(first + 6)?,
     })
 }
 
@@ -181,7 +183,11 @@ fn status_row(row: &Row) -> Result<Status, Error> {
 /// The database failed.
 pub async fn status(tx: &mut Tx, switch: &str) -> Result<Option<Status>, Error> {
     let sql = format!("SELECT {STATUS} FROM switch_status WHERE switch = $1{}", tx.for_update());
-    tx.fetch_optional(sql, &[switch.into()]).await?.as_ref().map(status_row).transpose()
+    tx.fetch_optional(sql, &[switch.into()])
+        .await?
+        .as_ref()
+        .map(|row| status_row(row, 0))
+        .transpose()
 }
 
 /// The same without holding the row.
@@ -190,7 +196,31 @@ pub async fn status(tx: &mut Tx, switch: &str) -> Result<Option<Status>, Error> 
 /// The database failed.
 pub async fn peek_status(tx: &mut Tx, switch: &str) -> Result<Option<Status>, Error> {
     let sql = format!("SELECT {STATUS} FROM switch_status WHERE switch = $1");
-    tx.fetch_optional(sql, &[switch.into()]).await?.as_ref().map(status_row).transpose()
+    tx.fetch_optional(sql, &[switch.into()])
+        .await?
+        .as_ref()
+        .map(|row| status_row(row, 0))
+        .transpose()
+}
+
+/// A switch with what its agent told, in one question.
+///
+/// # Errors
+/// The database failed.
+pub async fn with_status(
+    tx: &mut Tx,
+    switch: &str,
+) -> Result<Option<(Entity, Option<Status>)>, Error> {
+    let sql = format!(
+        "SELECT {COMMON}, {STATUS} FROM switch LEFT JOIN switch_status ON switch_status.switch = switch.id
+         WHERE switch.id = $1"
+    );
+    let Some(row) = tx.fetch_optional(sql, &[switch.into()]).await? else { return Ok(None) };
+    let status = match row.opt_text(5)? {
+        Some(_) => Some(status_row(&row, 5)?),
+        None => None,
+    };
+    Ok(Some((from_row(&row)?, status)))
 }
 
 /// Stores what the agent told in a heartbeat; generations only grow.

@@ -1,6 +1,7 @@
 //! `MachineService` of users and of operators.
 
 mod allocate;
+mod distance;
 mod elect;
 mod encoded;
 pub(crate) mod issue;

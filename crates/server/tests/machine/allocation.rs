@@ -357,3 +357,45 @@ fn a_firewall_gets_the_underlay_and_its_rules() {
         assert_eq!(filter["vnis"].as_array().map(Vec::len), Some(2));
     });
 }
+
+#[test]
+fn firewalls_of_a_network_have_different_distances() {
+    on_all(|world| {
+        const LABEL: &str = "firewall.metal-stack.io/distance";
+        const FIREWALLS: u32 = 4;
+        let hall = Hall::new(world);
+        hall.rack("r1", FIREWALLS + 2);
+        let _machines: Vec<_> = (1..=FIREWALLS + 2).map(|port| hall.machine("r1", port)).collect();
+        let wish = |labels: serde_json::Value| {
+            json!({"allocationType": "MACHINE_ALLOCATION_TYPE_FIREWALL", "image": "firewall-3", "labels": {"labels": labels},
+                "networks": [{"network": hall.network}, {"network": "internet"}]})
+        };
+        let distance = |machine: &serde_json::Value| {
+            text(&machine["allocation"]["meta"]["labels"]["labels"][LABEL])
+        };
+        // all at the same time
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..FIREWALLS)
+                .map(|_| scope.spawn(|| hall.allocate(wish(json!({"mine": "stays"})))))
+                .collect();
+            callers.into_iter().map(|caller| caller.join().expect("caller")).collect()
+        });
+        let distances: BTreeSet<_> = made.iter().map(distance).collect();
+        assert_eq!(distances, ["0", "1", "2", "3"].map(str::to_owned).into());
+        assert_eq!(made[0]["allocation"]["meta"]["labels"]["labels"]["mine"], "stays");
+        // who asks for one gets it
+        assert_eq!(distance(&hall.allocate(wish(json!({LABEL: "0"})))), "0");
+        let wrong = hall.create(hall.request_with(wish(json!({LABEL: "8"})))).expect_err("8");
+        assert_eq!((wrong.0.as_str(), wrong.1.contains("0 to 7")), ("invalid_argument", true));
+        // one that was given back is given again
+        let gone = made.iter().find(|machine| distance(machine) == "2").expect("the third");
+        let uuid = text(&gone["uuid"]);
+        let about = json!({"uuid": uuid, "project": hall.project});
+        world.ok(&hall.user, "api.v2.MachineService/Delete", about);
+        hall.until("it is released", || {
+            hall.confirm("r1");
+            hall.machine_of(&uuid)["allocation"].is_null()
+        });
+        assert_eq!(distance(&hall.allocate(wish(json!({})))), "2");
+    });
+}

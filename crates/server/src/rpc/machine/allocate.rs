@@ -8,7 +8,7 @@ use store::phase::Phase;
 use store::vpn::Member;
 
 use super::record::{self, Record};
-use super::{elect, networks, view};
+use super::{distance, elect, networks, view};
 use crate::rpc::{
     Call, Error, filesystem, firewall, image, partition, size, size_image_constraint,
 };
@@ -88,6 +88,10 @@ async fn allocate(
             filesystem::keep(&mut tx, &layout.id).await?
         }
     };
+    let distance = match kind {
+        MachineAllocationType::Firewall => Some(distance::choose(&mut tx, request).await?),
+        _ => None,
+    };
     let planned = networks::plan(&mut tx, request, kind, &place.partition).await?;
 
     let mut record = choose(&mut tx, request, kind, &place).await?;
@@ -99,6 +103,9 @@ async fn allocate(
         networks::acquire(&mut tx, planned, &request.project, &request.name, &uuid, now_us).await?;
 
     let mut allocation = describe(call, request, kind)?;
+    if let Some(distance) = distance {
+        distance::note(&mut allocation, distance);
+    }
     allocation.image = image.into();
     allocation.filesystem_layout = layout.into();
     allocation.networks = networks;

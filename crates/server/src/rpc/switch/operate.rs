@@ -7,7 +7,7 @@ use proto::admin::{self, SwitchServiceExt};
 use proto::api;
 use store::switch::TABLE;
 
-use super::view::view;
+use super::view::{self, view};
 use super::{distinct, hold, merge_nics, replace, save, set_os};
 use crate::rpc::machine::{query, view as machine_view};
 use crate::rpc::{App, Call, Error, bmc, service};
@@ -183,9 +183,10 @@ async fn port(
         )));
     };
     nic.state.get_or_insert_default().desired = Some(request.status);
-    let row = save(&mut tx, &row, &switch, call.now).await?;
-    let switch = view(&mut tx, &row).await?;
+    save(&mut tx, &row, &switch, call.now).await?;
     tx.commit().await?;
+    // many can read at once, but SQLite has one writer
+    let switch = view::of(&mut call.read().await?, switch).await?;
     Ok(admin::SwitchServicePortResponse { switch: switch.into(), ..Default::default() })
 }
 

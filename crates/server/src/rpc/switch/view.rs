@@ -44,13 +44,35 @@ pub(crate) fn sync(text: &str) -> Result<Option<api::SwitchSync>, Error> {
 
 /// The whole switch.
 pub(crate) async fn view(tx: &mut Tx, row: &Entity) -> Result<api::Switch, Error> {
-    let mut switch: api::Switch = wire::decode(row)?;
-    let status = store::switch::peek_status(tx, &row.id).await?.unwrap_or_default();
-    let ports = Ports::of(&status)?;
+    of(tx, wire::decode(row)?).await
+}
+
+/// As [`view`], of what is stored.
+pub(crate) async fn of(tx: &mut Tx, stored: api::Switch) -> Result<api::Switch, Error> {
+    let status = store::switch::peek_status(tx, &stored.id).await?.unwrap_or_default();
+    complete(tx, stored, &status).await
+}
+
+/// The whole switch, and the generation of what it should be; one question less than [`view`].
+pub(crate) async fn whole(tx: &mut Tx, id: &str) -> Result<(api::Switch, i64), Error> {
+    let (row, status) = store::switch::with_status(tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found("switch", id))?;
+    let switch = complete(tx, wire::decode(&row)?, &status.unwrap_or_default()).await?;
+    Ok((switch, row.generation))
+}
+
+/// What is stored of a switch with all the rest.
+async fn complete(
+    tx: &mut Tx,
+    mut switch: api::Switch,
+    status: &Status,
+) -> Result<api::Switch, Error> {
+    let ports = Ports::of(status)?;
     switch.last_sync = sync(&status.last_sync)?.into();
     switch.last_sync_error = sync(&status.last_sync_error)?.into();
     switch.nics.sort_by(|a, b| a.name.cmp(&b.name));
-    let cables = store::switch::connections_of_switch(tx, &row.id).await?;
+    let cables = store::switch::connections_of_switch(tx, &switch.id).await?;
     let mut filters = Filters::default();
     for nic in &mut switch.nics {
         let told = ports.states.get(&nic.name).copied();

@@ -6,7 +6,7 @@ use connectrpc::{Router, ServiceStream};
 use proto::ext::{self, SwitchWatchServiceExt};
 use store::switch::TABLE;
 
-use super::view::view;
+use super::view;
 use crate::rpc::machine::release;
 use crate::rpc::{App, Call, Error, service, stream};
 
@@ -40,11 +40,10 @@ async fn watch(
 
 async fn desired(app: &App, id: &str) -> Result<ext::SwitchWatchServiceWatchResponse, Error> {
     let mut tx = app.db.begin_read().await?;
-    let row = TABLE.get(&mut tx, id).await?.ok_or_else(|| Error::not_found("switch", id))?;
-    let switch = view(&mut tx, &row).await?;
+    let (switch, generation) = view::whole(&mut tx, id).await?;
     Ok(ext::SwitchWatchServiceWatchResponse {
         switch: switch.into(),
-        generation: u64::try_from(row.generation).unwrap_or_default(),
+        generation: u64::try_from(generation).unwrap_or_default(),
         ..Default::default()
     })
 }
