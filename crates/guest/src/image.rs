@@ -110,7 +110,13 @@ impl Image {
         for module in ["8021q", "bridge", "dummy", "veth", "vrf", "vxlan"] {
             image = image.module(module);
         }
-        image.tree("/etc/iproute2").text("/etc/frr/vtysh.conf", 0o644, "")
+        // vtysh asks PAM whether root may use it
+        let pam = "account sufficient pam_permit.so\nauth sufficient pam_permit.so\n";
+        image
+            .program("/lib/x86_64-linux-gnu/security/pam_permit.so")
+            .text("/etc/pam.d/frr", 0o644, pam)
+            .text("/etc/frr/vtysh.conf", 0o644, "")
+            .tree("/etc/iproute2")
     }
 
     /// A program of the host, at the same place.

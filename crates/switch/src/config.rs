@@ -133,6 +133,10 @@ pub enum Backend {
     Plain,
     /// A network namespace for each tenant, and EVPN between the leaves.
     Netns,
+    /// A VRF of the kernel for each tenant, and EVPN between the leaves.
+    Kernel,
+    /// The same, by files of ifupdown2.
+    Cumulus,
     /// What SONiC makes of CONFIG_DB, and EVPN between the leaves.
     Sonic,
 }

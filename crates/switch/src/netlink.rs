@@ -2,7 +2,13 @@
 //! socket is thin.
 
 mod message;
+pub mod rule;
 mod socket;
+mod vlan;
 
 pub use message::{Change, Kind, Link, New};
-pub use socket::{Changes, change, delete, links, make};
+pub use socket::{
+    Changes, add_rule, add_vlan, change, delete, links, make, remove_rule, remove_vlan, rules,
+    vlans,
+};
+pub use vlan::Vlan;

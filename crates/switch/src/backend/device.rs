@@ -10,6 +10,8 @@ use netconf::leaf::evpn::{Evpn, Vrfs};
 use super::plain::Plain;
 use super::sonic::Sonic;
 use super::vrf::Vrf;
+use super::vrf::cumulus::Cumulus;
+use super::vrf::kernel::Kernel;
 use super::vrf::netns::Namespaces;
 use super::{Backend, Observed, Step};
 use crate::config::{self, Config};
@@ -23,6 +25,10 @@ pub enum Device {
     Sonic(Sonic),
     /// With a network namespace per tenant.
     Netns(Vrf<Namespaces>),
+    /// With a VRF of the kernel per tenant.
+    Kernel(Vrf<Kernel>),
+    /// The same with interfaces that ifupdown2 makes.
+    Cumulus(Cumulus),
 }
 
 impl Device {
@@ -37,6 +43,10 @@ impl Device {
             config::Backend::Netns => {
                 Self::Netns(Vrf::new(config.clone(), Namespaces::new(config.clone())?))
             }
+            config::Backend::Kernel => {
+                Self::Kernel(Vrf::new(config.clone(), Kernel::new(config.clone())?))
+            }
+            config::Backend::Cumulus => Self::Cumulus(Cumulus::new(config.clone())?),
         })
     }
 }
@@ -47,6 +57,8 @@ impl Backend for Device {
             Self::Plain(device) => device.routing(evpn),
             Self::Sonic(device) => device.routing(evpn),
             Self::Netns(device) => device.routing(evpn),
+            Self::Kernel(device) => device.routing(evpn),
+            Self::Cumulus(device) => device.routing(evpn),
         }
     }
 
@@ -55,6 +67,8 @@ impl Backend for Device {
             Self::Plain(device) => device.observe().await,
             Self::Sonic(device) => device.observe().await,
             Self::Netns(device) => device.observe().await,
+            Self::Kernel(device) => device.observe().await,
+            Self::Cumulus(device) => device.observe().await,
         }
     }
 
@@ -63,6 +77,8 @@ impl Backend for Device {
             Self::Plain(device) => device.apply(step).await,
             Self::Sonic(device) => device.apply(step).await,
             Self::Netns(device) => device.apply(step).await,
+            Self::Kernel(device) => device.apply(step).await,
+            Self::Cumulus(device) => device.apply(step).await,
         }
     }
 
@@ -71,6 +87,8 @@ impl Backend for Device {
             Self::Plain(device) => device.sessions().await,
             Self::Sonic(device) => device.sessions().await,
             Self::Netns(device) => device.sessions().await,
+            Self::Kernel(device) => device.sessions().await,
+            Self::Cumulus(device) => device.sessions().await,
         }
     }
 
@@ -79,6 +97,8 @@ impl Backend for Device {
             Self::Plain(device) => device.changed().await,
             Self::Sonic(device) => device.changed().await,
             Self::Netns(device) => device.changed().await,
+            Self::Kernel(device) => device.changed().await,
+            Self::Cumulus(device) => device.changed().await,
         }
     }
 
@@ -87,6 +107,8 @@ impl Backend for Device {
             Self::Plain(device) => device.spaces(),
             Self::Sonic(device) => device.spaces(),
             Self::Netns(device) => device.spaces(),
+            Self::Kernel(device) => device.spaces(),
+            Self::Cumulus(device) => device.spaces(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Linux with a VRF per tenant and EVPN between the leaves. What a VRF is made of differs: [`Tables`] is that part,
 //! everything else is the same for network namespaces and for VRFs of the kernel.
 
+pub mod cumulus;
+pub mod kernel;
 pub mod netns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,14 +178,14 @@ impl<T: Tables> Vrf<T> {
         Ok(())
     }
 
-    fn clean_up(&self, vni: u32) -> Result<()> {
-        let Some(table) = self.tables.look()?.remove(&vni) else { return Ok(()) };
-        // Ports would go with it.
-        if let Some(port) = table.links.iter().find(|link| self.linux.settings.is_port(&link.name))
-        {
-            bail!("{} is still in it", port.name);
+    /// Ports would go with a VRF. False when there is none.
+    fn may_go(&self, vni: u32) -> Result<bool> {
+        let Some(table) = self.tables.look()?.remove(&vni) else { return Ok(false) };
+        let port = table.links.iter().find(|link| self.linux.settings.is_port(&link.name));
+        match port {
+            Some(port) => bail!("{} is still in it", port.name),
+            None => Ok(true),
         }
-        self.tables.clean_up(vni)
     }
 }
 
@@ -221,7 +223,8 @@ impl<T: Tables> Backend for Vrf<T> {
                 self.wait(&routing.wanted).await?;
                 self.linux.converge(&routing.before, &routing.wanted).await
             }
-            Step::CleanUp(vni) => self.clean_up(*vni),
+            Step::CleanUp(vni) if self.may_go(*vni)? => self.tables.clean_up(*vni),
+            Step::CleanUp(_) => Ok(()),
         }
     }
 

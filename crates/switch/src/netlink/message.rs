@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 
+use super::rule::{self, Rule};
+use super::vlan::{self, Vlan};
+
 /// An interface as the kernel tells about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -21,6 +24,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// As a member of a bridge: talks to the bridge and to members that are not isolated, not to other isolated ones.
     pub isolated: bool,
+    /// As a member of a bridge: the bridge learns addresses from what comes in here.
+    pub learning: bool,
+    /// Number of the interface that it is made on, like the bridge of a VLAN.
+    pub lower: Option<u32>,
     /// What it is, if it is something that this agent makes.
     pub kind: Option<Kind>,
 }
@@ -30,6 +37,12 @@ pub struct Link {
 pub enum Kind {
     /// A bridge.
     Bridge,
+    /// A bridge that tells VLANs apart. No port gets one unasked.
+    VlanBridge,
+    /// A VRF with the number of its routing table.
+    Vrf(u32),
+    /// A VLAN of the interface that it is made on.
+    Vlan(u16),
     /// The end of a VXLAN network: its id and the address that it sends from.
     Vxlan(u32, Ipv4Addr),
 }
@@ -42,9 +55,20 @@ pub struct New<'a> {
     /// What it is.
     pub kind: Kind,
     /// Longest packet.
-    pub mtu: u32,
+    pub mtu: Option<u32>,
+    /// Hardware address; one by chance when absent.
+    pub mac: Option<[u8; 6]>,
+    /// Number of the interface that it is made on.
+    pub lower: Option<u32>,
     /// An open network namespace that it appears in; its packets still travel through the one it was made in.
-    pub space: RawFd,
+    pub space: Option<RawFd>,
+}
+
+impl<'a> New<'a> {
+    /// With nothing special about it.
+    pub fn of(name: &'a str, kind: Kind) -> Self {
+        Self { name, kind, mtu: None, mac: None, lower: None, space: None }
+    }
 }
 
 /// A change of one interface; what is absent stays.
@@ -52,10 +76,14 @@ pub struct New<'a> {
 pub struct Change {
     /// Administratively up or down.
     pub up: Option<bool>,
+    /// Longest packet. A bridge to which it was told keeps it, whatever its members have.
+    pub mtu: Option<u32>,
     /// Number of the master; 0 leaves it.
     pub master: Option<u32>,
     /// See [`Link::isolated`]. Only for members of a bridge.
     pub isolated: Option<bool>,
+    /// See [`Link::learning`]. Only for members of a bridge.
+    pub learning: Option<bool>,
     /// An open network namespace that it moves to; it is down there.
     pub space: Option<RawFd>,
 }
@@ -66,10 +94,10 @@ const GETLINK: u16 = 18;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
-const CREATE: u16 = 0x600;
+pub(super) const REQUEST: u16 = 0x1;
+pub(super) const ACK: u16 = 0x4;
+pub(super) const DUMP: u16 = 0x300;
+pub(super) const CREATE: u16 = 0x600;
 
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
@@ -77,6 +105,7 @@ const IFF_RUNNING: u32 = 0x40;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -84,7 +113,12 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VRF_TABLE: u16 = 1;
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LOCAL: u16 = 4;
 const IFLA_VXLAN_LEARNING: u16 = 7;
@@ -94,7 +128,7 @@ const NESTED: u16 = 0x8000;
 const VXLAN_PORT: u16 = 4789;
 
 /// Length of `nlmsghdr` and of `ifinfomsg`.
-const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 
 /// Asks for all interfaces.
 pub(super) fn dump() -> Vec<u8> {
@@ -104,14 +138,24 @@ pub(super) fn dump() -> Vec<u8> {
 /// Asks for a change of the interface with this number.
 pub(super) fn change(index: u32, change: &Change) -> Vec<u8> {
     let mut attributes = Vec::new();
+    if let Some(mtu) = change.mtu {
+        attribute(&mut attributes, IFLA_MTU, &mtu.to_ne_bytes());
+    }
     if let Some(master) = change.master {
         attribute(&mut attributes, IFLA_MASTER, &master.to_ne_bytes());
     }
-    if let Some(isolated) = change.isolated {
-        let (mut data, mut info) = (Vec::new(), Vec::new());
-        attribute(&mut data, IFLA_BRPORT_ISOLATED, &[u8::from(isolated)]);
+    let mut port = Vec::new();
+    for (what, wish) in
+        [(IFLA_BRPORT_LEARNING, change.learning), (IFLA_BRPORT_ISOLATED, change.isolated)]
+    {
+        if let Some(wish) = wish {
+            attribute(&mut port, what, &[u8::from(wish)]);
+        }
+    }
+    if !port.is_empty() {
+        let mut info = Vec::new();
         attribute(&mut info, IFLA_INFO_SLAVE_KIND, b"bridge\0");
-        attribute(&mut info, IFLA_INFO_SLAVE_DATA | NESTED, &data);
+        attribute(&mut info, IFLA_INFO_SLAVE_DATA | NESTED, &port);
         attribute(&mut attributes, IFLA_LINKINFO | NESTED, &info);
     }
     if let Some(space) = change.space {
@@ -128,10 +172,33 @@ pub(super) fn change(index: u32, change: &Change) -> Vec<u8> {
 pub(super) fn make(new: &New) -> Vec<u8> {
     let (mut attributes, mut data, mut info) = (Vec::new(), Vec::new(), Vec::new());
     attribute(&mut attributes, IFLA_IFNAME, format!("{}\0", new.name).as_bytes());
-    attribute(&mut attributes, IFLA_MTU, &new.mtu.to_ne_bytes());
-    attribute(&mut attributes, IFLA_NET_NS_FD, &new.space.to_ne_bytes());
+    if let Some(mtu) = new.mtu {
+        attribute(&mut attributes, IFLA_MTU, &mtu.to_ne_bytes());
+    }
+    if let Some(mac) = new.mac {
+        attribute(&mut attributes, IFLA_ADDRESS, &mac);
+    }
+    if let Some(lower) = new.lower {
+        attribute(&mut attributes, IFLA_LINK, &lower.to_ne_bytes());
+    }
+    if let Some(space) = new.space {
+        attribute(&mut attributes, IFLA_NET_NS_FD, &space.to_ne_bytes());
+    }
     match new.kind {
         Kind::Bridge => attribute(&mut info, IFLA_INFO_KIND, b"bridge\0"),
+        Kind::VlanBridge => {
+            attribute(&mut data, IFLA_BR_VLAN_FILTERING, &[1]);
+            attribute(&mut data, IFLA_BR_VLAN_DEFAULT_PVID, &0_u16.to_ne_bytes());
+            attribute(&mut info, IFLA_INFO_KIND, b"bridge\0");
+        }
+        Kind::Vrf(table) => {
+            attribute(&mut data, IFLA_VRF_TABLE, &table.to_ne_bytes());
+            attribute(&mut info, IFLA_INFO_KIND, b"vrf\0");
+        }
+        Kind::Vlan(id) => {
+            attribute(&mut data, IFLA_VLAN_ID, &id.to_ne_bytes());
+            attribute(&mut info, IFLA_INFO_KIND, b"vlan\0");
+        }
         Kind::Vxlan(id, local) => {
             attribute(&mut data, IFLA_VXLAN_ID, &id.to_ne_bytes());
             attribute(&mut data, IFLA_VXLAN_LOCAL, &local.octets());
@@ -151,7 +218,19 @@ pub(super) fn delete(index: u32) -> Vec<u8> {
 }
 
 fn message(kind: u16, how: u16, index: u32, flags: u32, mask: u32, attributes: &[u8]) -> Vec<u8> {
-    let length = (2 * HEAD + attributes.len()) as u32;
+    let mut body = Vec::with_capacity(HEAD + attributes.len());
+    // AF_UNSPEC, padding, any hardware type.
+    body.extend([0; 4]);
+    body.extend(index.to_ne_bytes());
+    body.extend(flags.to_ne_bytes());
+    body.extend(mask.to_ne_bytes());
+    body.extend(attributes);
+    packet(kind, how, &body)
+}
+
+/// A message of any family.
+pub(super) fn packet(kind: u16, how: u16, body: &[u8]) -> Vec<u8> {
+    let length = (HEAD + body.len()) as u32;
     let mut out = Vec::with_capacity(length as usize);
     out.extend(length.to_ne_bytes());
     out.extend(kind.to_ne_bytes());
@@ -159,16 +238,11 @@ fn message(kind: u16, how: u16, index: u32, flags: u32, mask: u32, attributes: &
     // Sequence 1 and port 0: one question at a time per socket.
     out.extend(1_u32.to_ne_bytes());
     out.extend(0_u32.to_ne_bytes());
-    // AF_UNSPEC, padding, any hardware type.
-    out.extend([0; 4]);
-    out.extend(index.to_ne_bytes());
-    out.extend(flags.to_ne_bytes());
-    out.extend(mask.to_ne_bytes());
-    out.extend(attributes);
+    out.extend(body);
     out
 }
 
-fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(super) fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.extend(((4 + value.len()) as u16).to_ne_bytes());
     out.extend(kind.to_ne_bytes());
     out.extend(value);
@@ -180,6 +254,10 @@ fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
 pub(super) struct Answer {
     /// Interfaces in it.
     pub(super) links: Vec<Link>,
+    /// VLANs of members of bridges, and of bridges themselves, by number of the interface.
+    pub(super) vlans: Vec<(u32, Vec<Vlan>)>,
+    /// Rules of routing.
+    pub(super) rules: Vec<Rule>,
     /// `Some(0)` for "done", else an error number.
     pub(super) end: Option<i32>,
 }
@@ -193,7 +271,9 @@ pub(super) fn read(mut bytes: &[u8]) -> Answer {
         match u16_at(head, 4) {
             ERROR => answer.end = body.get(..4).map(|b| -(u32_at(b, 0) as i32)),
             DONE => answer.end = Some(0),
+            NEWLINK if body.first() == Some(&vlan::FAMILY) => answer.vlans.extend(vlan::read(body)),
             NEWLINK => answer.links.extend(link(body)),
+            rule::NEW => answer.rules.extend(rule::read(body)),
             _ => {}
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -208,6 +288,14 @@ fn link(body: &[u8]) -> Option<Link> {
         attributes.get(&IFLA_LINKINFO).map(|info| self::attributes(info)).unwrap_or_default();
     let port =
         info.get(&IFLA_INFO_SLAVE_DATA).map(|data| self::attributes(data)).unwrap_or_default();
+    let member = |what: u16| {
+        info.get(&IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.starts_with(b"bridge"))
+            && port.get(&what).is_some_and(|value| value.first() == Some(&1))
+    };
+    let number = |what: u16| {
+        let bytes = attributes.get(&what)?.get(..4)?;
+        Some(u32_at(bytes, 0)).filter(|number| *number != 0)
+    };
     let name = attributes.get(&IFLA_IFNAME)?;
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(Link {
@@ -216,47 +304,53 @@ fn link(body: &[u8]) -> Option<Link> {
         mac: attributes.get(&IFLA_ADDRESS).and_then(|a| (*a).try_into().ok()).unwrap_or_default(),
         up: flags & IFF_UP != 0,
         running: flags & IFF_RUNNING != 0,
-        master: attributes
-            .get(&IFLA_MASTER)
-            .and_then(|m| m.get(..4))
-            .map(|m| u32_at(m, 0))
-            .filter(|m| *m != 0),
-        isolated: info.get(&IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.starts_with(b"bridge"))
-            && port.get(&IFLA_BRPORT_ISOLATED).is_some_and(|value| value.first() == Some(&1)),
+        master: number(IFLA_MASTER),
+        isolated: member(IFLA_BRPORT_ISOLATED),
+        learning: member(IFLA_BRPORT_LEARNING),
+        lower: number(IFLA_LINK),
         kind: kind(&info),
     })
 }
 
 fn kind(info: &BTreeMap<u16, &[u8]>) -> Option<Kind> {
     let name = info.get(&IFLA_INFO_KIND)?;
-    if name.starts_with(b"bridge\0") {
-        return Some(Kind::Bridge);
+    let data = info.get(&IFLA_INFO_DATA).map(|data| attributes(data)).unwrap_or_default();
+    let number = |what: u16| Some(u32_at(data.get(&what)?.get(..4)?, 0));
+    match name.split(|byte| *byte == 0).next()? {
+        b"bridge" => {
+            let aware = data.get(&IFLA_BR_VLAN_FILTERING).is_some_and(|v| v.first() == Some(&1));
+            Some(if aware { Kind::VlanBridge } else { Kind::Bridge })
+        }
+        b"vrf" => Some(Kind::Vrf(number(IFLA_VRF_TABLE)?)),
+        b"vlan" => Some(Kind::Vlan(u16_at(data.get(&IFLA_VLAN_ID)?.get(..2)?, 0))),
+        b"vxlan" => {
+            let local: [u8; 4] = data.get(&IFLA_VXLAN_LOCAL)?.get(..4)?.try_into().ok()?;
+            Some(Kind::Vxlan(number(IFLA_VXLAN_ID)?, local.into()))
+        }
+        _ => None,
     }
-    if !name.starts_with(b"vxlan\0") {
-        return None;
-    }
-    let data = attributes(info.get(&IFLA_INFO_DATA)?);
-    let id = data.get(&IFLA_VXLAN_ID)?.get(..4)?;
-    let local: [u8; 4] = data.get(&IFLA_VXLAN_LOCAL)?.get(..4)?.try_into().ok()?;
-    Some(Kind::Vxlan(u32_at(id, 0), local.into()))
 }
 
-fn attributes(mut bytes: &[u8]) -> BTreeMap<u16, &[u8]> {
-    let mut all = BTreeMap::new();
-    while let Some(head) = bytes.get(..4) {
+pub(super) fn attributes(bytes: &[u8]) -> BTreeMap<u16, &[u8]> {
+    each(bytes).collect()
+}
+
+/// Attributes in their order; some occur more than once.
+pub(super) fn each(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = bytes.get(..4)?;
         let length = usize::from(u16_at(head, 0));
-        let Some(value) = bytes.get(4..length) else { break };
-        all.insert(u16_at(head, 2) & !(NESTED | 0x4000), value);
+        let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    all
+        Some((u16_at(head, 2) & !(NESTED | 0x4000), value))
+    })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
@@ -270,7 +364,14 @@ mod tests {
     fn what_is_asked_for_is_read_back() {
         let mut bytes = change(
             7,
-            &Change { up: Some(true), master: Some(3), isolated: Some(true), space: None },
+            &Change {
+                up: Some(true),
+                mtu: None,
+                master: Some(3),
+                isolated: Some(true),
+                learning: Some(true),
+                space: None,
+            },
         );
         assert_eq!(bytes.len() % 4, 0);
         // The kernel names the interface, we name its number.
@@ -286,20 +387,26 @@ mod tests {
             running: false,
             master: Some(3),
             isolated: true,
+            learning: true,
+            lower: None,
             kind: None,
         };
-        assert_eq!(read(&bytes), Answer { links: vec![link], end: None });
+        assert_eq!(read(&bytes), Answer { links: vec![link], ..Answer::default() });
     }
 
     #[test]
     fn what_is_made_is_read_back() {
         let kind = Kind::Vxlan(0x12_3456, [10, 0, 0, 11].into());
-        let bytes = make(&New { name: "vni1193046", kind, mtu: 9000, space: 3 });
+        let bytes = make(&New { mtu: Some(9000), space: Some(3), ..New::of("vni1193046", kind) });
         assert_eq!(bytes.len() % 4, 0);
         let [link] = &read(&bytes).links[..] else { panic!("one link") };
         assert_eq!((&link.name[..], link.kind, link.up), ("vni1193046", Some(kind), true));
-        let bytes = make(&New { name: "br7", kind: Kind::Bridge, mtu: 9000, space: 3 });
-        assert_eq!(read(&bytes).links[0].kind, Some(Kind::Bridge));
+        for kind in [Kind::Bridge, Kind::VlanBridge, Kind::Vrf(1_000_000_007), Kind::Vlan(1001)] {
+            let mac = [2, 77, 10, 0, 0, 11];
+            let new = New { mac: Some(mac), lower: Some(4), ..New::of("x7", kind) };
+            let link = &read(&make(&new)).links[0];
+            assert_eq!((link.kind, link.mac, link.lower), (Some(kind), mac, Some(4)));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The socket to the kernel.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -12,7 +13,9 @@ use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 use tokio::io::unix::AsyncFd;
 
-use super::message::{self, Change, Link, New};
+use super::message::{self, Answer, Change, Link, New};
+use super::rule::{self, Rule};
+use super::vlan::{self, Vlan};
 
 /// Group of messages about links.
 const GROUP_LINK: u32 = 1;
@@ -35,7 +38,7 @@ fn open(flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// When the kernel does not answer.
 pub fn links() -> io::Result<Vec<Link>> {
-    talk(&message::dump())
+    Ok(talk(&message::dump())?.links)
 }
 
 /// Changes one interface.
@@ -62,19 +65,69 @@ pub fn delete(index: u32) -> io::Result<()> {
     talk(&message::delete(index)).map(drop)
 }
 
-fn talk(question: &[u8]) -> io::Result<Vec<Link>> {
+/// VLANs of bridges and their members, by number of the interface.
+///
+/// # Errors
+/// When the kernel does not answer, or cannot tell VLANs apart.
+pub fn vlans() -> io::Result<BTreeMap<u32, Vec<Vlan>>> {
+    Ok(talk(&vlan::dump())?.vlans.into_iter().collect())
+}
+
+/// Lets a VLAN through a member of a bridge, or to the bridge itself when that is the interface.
+///
+/// # Errors
+/// What the kernel says.
+pub fn add_vlan(link: &Link, vlan: Vlan) -> io::Result<()> {
+    talk(&vlan::change(link, vlan, true)).map(drop)
+}
+
+/// The opposite of [`add_vlan`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn remove_vlan(link: &Link, vlan: Vlan) -> io::Result<()> {
+    talk(&vlan::change(link, vlan, false)).map(drop)
+}
+
+/// Rules by which the kernel chooses a routing table.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn rules(family: rule::Family) -> io::Result<Vec<Rule>> {
+    Ok(talk(&rule::dump(family))?.rules)
+}
+
+/// Adds a rule.
+///
+/// # Errors
+/// What the kernel says: `EEXIST` when it is there.
+pub fn add_rule(family: rule::Family, rule: &Rule) -> io::Result<()> {
+    talk(&rule::change(family, rule, true)).map(drop)
+}
+
+/// Removes a rule.
+///
+/// # Errors
+/// What the kernel says: `ENOENT` when it is not there.
+pub fn remove_rule(family: rule::Family, rule: &Rule) -> io::Result<()> {
+    talk(&rule::change(family, rule, false)).map(drop)
+}
+
+fn talk(question: &[u8]) -> io::Result<Answer> {
     let fd = open(SockFlag::empty(), 0)?;
     setsockopt(&fd, ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))?;
     send(fd.as_raw_fd(), question, MsgFlags::empty())?;
-    let mut links = Vec::new();
+    let mut all = Answer::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         let answer = message::read(&buffer[..length]);
-        links.extend(answer.links);
+        all.links.extend(answer.links);
+        all.vlans.extend(answer.vlans);
+        all.rules.extend(answer.rules);
         match answer.end {
             None => {}
-            Some(0) => return Ok(links),
+            Some(0) => return Ok(all),
             Some(error) => return Err(io::Error::from_raw_os_error(error)),
         }
     }

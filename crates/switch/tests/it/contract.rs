@@ -1,16 +1,21 @@
 //! What every backend must do.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
+use guest::Image;
 use netconf::leaf::evpn::{Evpn, Tenant, Vrfs};
 use netconf::leaf::{Leaf, Liveness, Port, Role};
 use switch::backend::plain::Plain;
 use switch::backend::simulated::Simulated;
 use switch::backend::vrf::Vrf;
+use switch::backend::vrf::cumulus::Cumulus;
+use switch::backend::vrf::kernel::Kernel;
 use switch::backend::vrf::netns::Namespaces;
 use switch::backend::{Backend, Observed, Place, Routing, Step};
 use switch::frr::{Change, Config};
 
+use crate::in_guest;
 use crate::world::World;
 
 /// What ports are called.
@@ -192,4 +197,85 @@ fn network_namespaces_as_vrfs() {
         let device = Vrf::new(config.clone(), Namespaces::new(config).unwrap());
         contract(&device, true).await;
     });
+}
+
+#[test]
+fn vrfs_of_the_kernel() {
+    in_guest::run(
+        "contract::vrfs_of_the_kernel",
+        "kernel",
+        |image| image,
+        async |config| {
+            let device = Vrf::new(config.clone(), Kernel::new(config).unwrap());
+            contract(&device, true).await;
+        },
+    );
+}
+
+/// What an operator has beside our file, see docs/switch.md.
+const INTERFACES: &str = r"
+source /etc/network/interfaces.d/*.intf
+auto lo
+iface lo inet loopback
+    address 10.0.0.11/32
+auto up0
+iface up0
+    mtu 9216
+auto boot
+iface boot
+    address 10.0.1.1/24
+    bridge-ports none
+    bridge-ports-condone-regex ^swp
+";
+
+/// With ifupdown2, which is not installed on the host: it would take over the host's own interfaces.
+fn ifupdown2(image: Image) -> Image {
+    let package = guest::package::files(&in_guest::cache(), "ifupdown2").unwrap();
+    let program = package.join("usr/share/ifupdown2");
+    let compile = ["-m", "compileall", "-q"];
+    Command::new("/usr/bin/python3").args(compile).arg(&program).status().unwrap();
+    image
+        .program("/usr/bin/python3")
+        .tree("/usr/lib/python3.11")
+        .tree_at(program, "/usr/share/ifupdown2")
+        .tree_at(package.join("etc/network/ifupdown2"), "/etc/network/ifupdown2")
+        .link("/sbin/ifup", "/usr/share/ifupdown2/ifupdown2")
+        .link("/sbin/ifreload", "/usr/share/ifupdown2/ifupdown2")
+        .text("/etc/network/interfaces", 0o644, INTERFACES)
+        .text("/etc/network/interfaces.d/other.intf", 0o644, "")
+        .start("mkdir -p /run/network; chmod +x /usr/share/ifupdown2/__main__.py; ifup -a")
+}
+
+#[test]
+#[ignore = "minutes: a dozen reloads of ifupdown2, which is Python, in software emulation"]
+fn vrfs_of_the_kernel_by_ifupdown2() {
+    let inside = in_guest::inside("cumulus", async |config| {
+        let device = Cumulus::new(config).unwrap();
+        contract(&device, true).await;
+        // What ifupdown2 refuses changes nothing.
+        let (file, other) =
+            ("/etc/network/interfaces.d/metal.intf", "/etc/network/interfaces.d/other.intf");
+        let before = std::fs::read_to_string(file).unwrap();
+        std::fs::write(other, "auto vrf9\niface vrf9\n    vrf-table 9\n").unwrap();
+        let error = device.apply(&Step::Prepare(8)).await.unwrap_err().to_string();
+        assert!(error.contains("out of reserved range"), "{error}");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), before);
+        assert_eq!(look(&device).await.tenants, [(7, true)].into());
+        std::fs::write(other, "").unwrap();
+    });
+    if inside {
+        return;
+    }
+    let Some(leaf) = in_guest::Leaf::start(ifupdown2) else { return };
+    leaf.pass("contract::vrfs_of_the_kernel_by_ifupdown2");
+    leaf.guest.reboot().unwrap();
+    for (device, wanted) in [
+        ("swp1", "master vrf7"),
+        ("svi7", "master vrf7"),
+        ("vni7", "master tenants"),
+        ("swp2", "state UP"),
+    ] {
+        let said = leaf.guest.ok(&["ip", "link", "show", device]).unwrap();
+        assert!(said.contains(wanted), "after a reboot: {said}");
+    }
 }

@@ -1,5 +1,5 @@
 //! The agent against a control plane in this process, and backends against what every one of them must do: in memory,
-//! and on real network namespaces with real FRR when this is root on a machine that has it.
+//! on real network namespaces with real FRR when this is root on a machine that has it, and in guests with another kernel.
 
 #![expect(refining_impl_trait, reason = "the services answer owned messages")]
 
@@ -8,6 +8,8 @@ mod bfd;
 mod command;
 mod contract;
 mod fake;
+mod in_guest;
+mod kernel_vrfs;
 mod scale;
 mod sonic;
 mod world;

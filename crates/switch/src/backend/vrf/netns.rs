@@ -123,7 +123,8 @@ impl Tables for Namespaces {
         // Made from here, so that packets with the tenant's packets inside travel through the underlay.
         for (name, kind) in parts(vni, local) {
             if !links.iter().any(|link| link.name == name) {
-                let new = New { name: &name, kind, mtu: MTU, space: file.as_raw_fd() };
+                let (mtu, space) = (Some(MTU), Some(file.as_raw_fd()));
+                let new = New { mtu, space, ..New::of(&name, kind) };
                 netlink::make(&new).with_context(|| format!("{name} is not made"))?;
             }
         }
