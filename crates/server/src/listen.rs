@@ -16,8 +16,8 @@ use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -204,18 +204,25 @@ async fn connection(
     http2: bool,
     watcher: Watcher,
 ) -> Result<()> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-    builder.http2().timer(TokioTimer::new()).adaptive_window(true);
-    let builder = if http2 { builder.http2_only() } else { builder.http1_only() };
     let front = Arc::clone(front);
     let service = hyper::service::service_fn(move |request| {
         let front = Arc::clone(&front);
         // apart, so that a stream that stays open for days does not keep the room that its beginning took
         async move { Ok::<_, Infallible>(Box::pin(front.answer(request, peer)).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    watcher.watch(connection).await.map_err(|error| anyhow::anyhow!("{error}"))
+    let stream = TokioIo::new(stream);
+    let served = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).adaptive_window(true);
+        // clients tell heads in full: a connection whose stream stays open for days keeps no copy of them
+        builder.header_table_size(0);
+        watcher.watch(builder.serve_connection(stream, service)).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+        watcher.watch(builder.serve_connection(stream, service)).await
+    };
+    Ok(served?)
 }
 
 impl Front {
