@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use ipnet::IpNet;
-use netconf::leaf::evpn::{Evpn, Tenant, Vrfs, frr};
+use netconf::leaf::evpn::{Evpn, Tenant, Vrfs, frr, frr_named};
 use netconf::leaf::{Leaf, Liveness, Port, Role};
 
 fn port(name: &str, role: Role, accept: &[&str]) -> Port {
@@ -365,4 +365,16 @@ fn without_vrfs_all_ports_are_side_by_side() {
     let mut names: Vec<_> = evpn().flat().ports.into_iter().map(|port| port.name).collect();
     names.sort();
     assert_eq!(names, ["swp1", "swp2", "swp3", "swp4"]);
+}
+
+/// SONiC wants a capital letter; nothing else is different.
+#[test]
+fn vrfs_are_called_as_the_switch_wants_them() {
+    let text = frr_named(&evpn(), "Vrf");
+    for line in ["vrf Vrf7", "router bgp 4200000011 vrf Vrf7"] {
+        assert!(text.lines().any(|other| other == line), "{line}: {text}");
+    }
+    assert!(!text.contains("vrf vrf"), "{text}");
+    let lower = text.replace("vrf Vrf", "vrf vrf");
+    assert_eq!(lower, frr(&evpn()));
 }

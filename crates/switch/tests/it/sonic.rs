@@ -10,17 +10,23 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::Shutdown;
 use netconf::leaf::evpn::Vrfs;
-use switch::backend::sonic::databases::{Address, Databases};
+use proto::api;
+use switch::agent::Agent;
+use switch::backend::sonic::databases::{Address, Base, Databases};
 use switch::backend::sonic::db::Db;
 use switch::backend::sonic::persist::{self, Own};
+use switch::backend::sonic::resp::{Connection, command};
 use switch::backend::sonic::schema::{Rows, Write};
-use switch::backend::sonic::steps::Rules;
+use switch::backend::sonic::steps::{self, Rules};
 use switch::backend::{Backend, Place, Routing, Step};
 use switch::config::Config;
+use switch::control::Control;
 use switch::frr::{self, Change};
 
 use crate::contract::{Ports, contract_of, leaf};
+use crate::fake::{Fake, nic, within};
 use crate::world::World;
 use managers::Managers;
 use redis::Redis;
@@ -135,13 +141,13 @@ impl Leaf {
     }
 
     fn config(&self) -> Arc<Config> {
-        Arc::new(toml::from_str(&self.config_text()).unwrap())
+        Arc::new(toml::from_str(&self.config_text("http://127.0.0.1:1")).unwrap())
     }
 
-    fn config_text(&self) -> String {
+    fn config_text(&self, api_url: &str) -> String {
         let text = self
             .world
-            .config_text("http://127.0.0.1:1")
+            .config_text(api_url)
             .replace("\"up0\"", "\"Ethernet120\"")
             .replace("\"boot\"", "\"Vlan4000\"")
             .replace("\"swp*\"", "\"Ethernet*\"")
@@ -237,6 +243,62 @@ fn a_machine_speaks_in_the_vrf_of_its_tenant() {
     assert!(routes.contains("10.128.0.1"), "{routes}");
 }
 
+/// The whole agent: a tenant comes, somebody interferes, the tenant goes.
+#[test]
+fn a_tenant_comes_and_goes() {
+    let Some(leaf) = Leaf::new() else { return };
+    leaf.within(async || {
+        let (fake, url) = Fake::start(true).await;
+        let config: Arc<Config> = Arc::new(toml::from_str(&leaf.config_text(&url)).unwrap());
+        let control = Control::new(Fake::client(&url), config.id.clone());
+        let agent = Arc::new(Agent::new(config, leaf.open(), control));
+        let shutdown = Shutdown::manual();
+        let nics =
+            |vrf| vec![nic("Ethernet0", vrf, &["10.128.0.0/22"]), nic("Ethernet4", None, &[])];
+        let since = fake.say(1, nics(None), &[]);
+        let running = tokio::spawn(agent.run(shutdown.clone()));
+        let (took, first) = fake.heartbeat(since, |h| h.error.is_none()).await;
+        eprintln!("both ports in the boot network: heartbeat after {took:?}");
+        assert_eq!(first.port_states.len(), 2);
+        let registered = fake.state.lock().unwrap().registered.clone().unwrap();
+        assert_eq!(
+            registered.os.vendor.as_known(),
+            Some(api::SwitchOSVendor::SWITCH_OS_VENDOR_SONIC)
+        );
+        let start = leaf.db().snapshot().await.unwrap().config;
+
+        let machine = [("4d4c4142-0000-4000-8000-000000000001", "Ethernet0")];
+        let since = fake.say(2, nics(Some("vrf7")), &machine);
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        eprintln!("allocated: heartbeat after {took:?}");
+        assert_eq!(applied.error, None);
+        let reached = || leaf.world.ip_in_vrf("Vrf7", "route").contains("10.128.0.1");
+        within(30, "the machine's route", || reached().then_some(())).await;
+        let is_up = |state: &api::SwitchBGPPortState| {
+            state.vrf_name == "Vrf7" && state.accepted_prefix_counter == 1
+        };
+        fake.heartbeat(since, |h| h.bgp_port_states.get("Ethernet0").is_some_and(is_up)).await;
+
+        // By hand out of its VRF.
+        let since = Instant::now();
+        leaf.redis.cli("DEL INTERFACE|Ethernet0");
+        let told = |text: &String| text.contains("put Ethernet0 into vrf7");
+        let (took, _) = fake.heartbeat(since, |h| h.error.as_ref().is_some_and(told)).await;
+        eprintln!("taken out by hand: told after {took:?}");
+        within(30, "the machine's route", || reached().then_some(())).await;
+
+        let since = fake.say(3, nics(None), &[]);
+        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        eprintln!("deleted: heartbeat after {took:?}");
+        assert_eq!(applied.error, None);
+        assert_eq!(fake.confirmed(), [1, 2, 3]);
+        assert_eq!(leaf.db().snapshot().await.unwrap().config, start);
+        assert_eq!(leaf.unsaved().await, Vec::<String>::new());
+        shutdown.set();
+        running.await.unwrap();
+    });
+}
+
 #[test]
 fn nobody_elses_write_is_lost() {
     let Some(leaf) = Leaf::new() else { return };
@@ -300,10 +362,97 @@ fn managers_that_hang_are_told() {
         assert!(error.contains("managers have not done it within 5 s: STATE_DB has no VLAN_MEMBER_TABLE|Vlan4000|Ethernet0"), "{error}");
         let place = device.observe().await.unwrap().ports["Ethernet0"].place.clone();
         assert!(matches!(place, Place::Foreign(_)), "{place:?}");
+        // Who has been waited for in vain does not hold up everybody else.
+        let begin = Instant::now();
+        let error = device.apply(&Step::Boot("Ethernet4".into())).await.unwrap_err().to_string();
+        assert!(error.contains("within 1 s") && begin.elapsed() < Duration::from_secs(4), "{error}");
         leaf.managers.pause(false);
         device.apply(&boot).await.unwrap();
         assert_eq!(device.observe().await.unwrap().ports["Ethernet0"].place, Place::Boot);
     });
+}
+
+/// While SONiC loads its configuration again, half of it is there: nobody may take that for what is wanted.
+#[test]
+fn a_reload_of_the_configuration_is_waited_for() {
+    let Some(leaf) = Leaf::new() else { return };
+    leaf.within(async || {
+        let device = leaf.open();
+        device.apply(&Step::Boot("Ethernet0".into())).await.unwrap();
+        device.apply(&Step::Prepare(7)).await.unwrap();
+        let before = fs::read_to_string(file(&leaf.world)).unwrap();
+        assert!(before.contains("map_7_Vlan1008"));
+        let keys = ["PORT|Ethernet0".to_owned()].into();
+        let transaction = leaf.db().begin(&keys).await.unwrap();
+        leaf.managers.pause(true);
+        leaf.redis.cli("FLUSHDB");
+        leaf.redis.cli("HSET PORT|Ethernet0 admin_status up");
+        let error = device.observe().await.unwrap_err().to_string();
+        assert!(error.contains("CONFIG_DB is not loaded"), "{error}");
+        assert!(device.apply(&Step::Boot("Ethernet0".into())).await.is_err());
+        let mine = [Write::set("PORT|Ethernet0", [("mtu", "1")])];
+        assert!(!transaction.commit(&mine).await.unwrap(), "written into what is being loaded");
+        let _ = tokio::time::timeout(Duration::from_millis(300), device.changed()).await;
+        assert_eq!(fs::read_to_string(file(&leaf.world)).unwrap(), before);
+        leaf.redis.load(&saved(&file(&leaf.world)));
+        leaf.managers.pause(false);
+        assert_eq!(device.observe().await.unwrap().ports["Ethernet0"].place, Place::Boot);
+        assert_eq!(device.observe().await.unwrap().tenants, [(7, true)].into());
+    });
+}
+
+/// As with SONiC's `database` container: it is away, and then it has what the file had.
+#[test]
+fn redis_goes_and_comes_again() {
+    let Some(leaf) = Leaf::new() else { return };
+    leaf.within(async || {
+        let device = leaf.open();
+        device.apply(&Step::Boot("Ethernet0".into())).await.unwrap();
+        leaf.managers.pause(true);
+        leaf.redis.end();
+        let error = format!("{:#}", device.observe().await.unwrap_err());
+        assert!(error.contains("CONFIG_DB does not answer at /"), "{error}");
+        leaf.redis.begin();
+        leaf.redis.load(&saved(&file(&leaf.world)));
+        let error = device.observe().await.unwrap_err().to_string();
+        assert!(error.contains("has not made its ports"), "{error}");
+        leaf.redis.run(0, &["HSET", "PORT_TABLE:PortInitDone", "lanes", "0"]);
+        // The managers have not done anything since.
+        let place = device.observe().await.unwrap().ports["Ethernet0"].place.clone();
+        assert_eq!(place, Place::Foreign("VLAN_MEMBER|Vlan4000|Ethernet0".into()));
+        // And changes are heard as before.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        while tokio::time::timeout(Duration::from_millis(300), device.changed()).await.is_ok() {}
+        leaf.redis.cli("HSET PORT|Ethernet0 mtu 1500");
+        tokio::time::timeout(Duration::from_millis(500), device.changed()).await.unwrap();
+    });
+}
+
+/// The stand-in knows what SONiC does not survive; without that the other tests would say little.
+#[test]
+fn the_stand_in_notes_who_hurries_it() {
+    let Some(leaf) = Leaf::new() else { return };
+    leaf.world.within("leaf", async || {
+        let device = leaf.open();
+        device.apply(&Step::Route("Ethernet0".into(), None)).await.unwrap();
+        device.apply(&Step::Boot("Ethernet4".into())).await.unwrap();
+        device.apply(&Step::Prepare(7)).await.unwrap();
+        assert_eq!(leaf.managers.broken(), Vec::<String>::new());
+        leaf.redis.cli("HSET INTERFACE|Ethernet0 vrf_name Vrf7");
+        leaf.redis.cli("HSET INTERFACE|Ethernet4 ipv6_use_link_local_only enable");
+        leaf.redis.cli("HSET VLAN_MEMBER|Vlan4000|Ethernet0 tagging_mode untagged");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    });
+    let mut broken = leaf.managers.broken();
+    broken.sort();
+    assert_eq!(
+        broken,
+        [
+            "Ethernet0 enters Vlan4000 while the ASIC routes over it",
+            "Ethernet0 is to change its VRF in one go",
+            "Ethernet4 is routed while it is in a VLAN",
+        ]
+    );
 }
 
 #[test]
@@ -354,11 +503,81 @@ fn what_somebody_changes_is_heard_and_what_was_not_saved_is() {
     });
 }
 
+/// A large switch, with 128 ports and 500 tenants, and what else is in its databases.
+#[tokio::test]
+async fn a_full_switch_is_looked_at_in_no_time() {
+    if !Redis::is_installed() {
+        eprintln!("not run: this needs redis-server");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(folder.path());
+    redis.load(&persist::rows(&persist::parse(CONFIG_DB).unwrap()));
+    redis.run(0, &["HSET", "PORT_TABLE:PortInitDone", "lanes", "0"]);
+    let databases = Databases::at(&Address::Socket(redis.socket().into()));
+    let mut state = Connection::open(databases.get(Base::State)).await.unwrap();
+    let others: Vec<_> = (0..20_000)
+        .map(|n| command(["HSET", &format!("FDB_TABLE|Vlan4000:{n}"), "port", "Ethernet0"]))
+        .collect();
+    state.call(&others).await.unwrap();
+    let rules =
+        Rules { boot: "Vlan4000".into(), vlans: (1001, 2000), mtu: 9000, underlay_mtu: 9216 };
+    let db = Db::new(databases);
+    let mut now = db.snapshot().await.unwrap();
+    for n in 0..128 {
+        now.config.insert(format!("PORT|Ethernet{n}"), [("mtu".into(), "9000".into())].into());
+    }
+    let mut written = Vec::new();
+    for vni in 1..=500 {
+        let port = format!("Ethernet{}", vni % 128);
+        for step in [Step::Prepare(vni), Step::Route(port, Some(vni))] {
+            let next = steps::next(&step, &now, &rules).unwrap();
+            for write in next.writes {
+                if let Write::Set(key, fields) = write {
+                    now.config.entry(key.clone()).or_default().extend(fields.clone());
+                    written.push((key, fields));
+                }
+            }
+        }
+    }
+    let mut config =
+        Connection::open(Databases::at(db.address(Base::Config)).get(Base::Config)).await.unwrap();
+    let ports =
+        (0..128).map(|n| (format!("PORT|Ethernet{n}"), vec![("mtu".into(), "9000".into())]));
+    let rows: Vec<_> = ports
+        .chain(written)
+        .map(|(key, fields)| {
+            let mut set = command(["HSET", &key]);
+            set.extend(fields.into_iter().flat_map(|(name, value)| [name, value]));
+            set
+        })
+        .collect();
+    config.call(&rows).await.unwrap();
+
+    let begin = Instant::now();
+    let now = db.snapshot().await.unwrap();
+    let read = begin.elapsed();
+    let tenants = steps::tenants(&now, &rules);
+    let places = (0..128).filter(|n| {
+        matches!(steps::place(&format!("Ethernet{n}"), &now, &rules), Place::Foreign(_))
+    });
+    // Nobody has made anything of these rows.
+    assert_eq!((tenants.len(), places.count()), (500, 128));
+    assert!(tenants.values().all(|whole| !whole));
+    let all = begin.elapsed();
+    eprintln!(
+        "{} rows of 20000 and {}: read in {read:?}, looked at in {all:?}",
+        now.config.len(),
+        rows.len()
+    );
+    assert!(all < Duration::from_secs(2), "{all:?}");
+}
+
 #[test]
 fn plan_writes_nothing_and_check_tells_what_it_stands_on() {
     let Some(leaf) = Leaf::new() else { return };
     let path = leaf.world.folder.path().join("switch.toml");
-    fs::write(&path, leaf.config_text()).unwrap();
+    fs::write(&path, leaf.config_text("http://127.0.0.1:1")).unwrap();
     fs::write(leaf.world.folder.path().join("token"), "t").unwrap();
     let run = |command: &str| {
         let output = Command::new("ip")

@@ -14,6 +14,10 @@ use super::schema::{
     self, CONFIG_TABLES, Condition, Fields, Rows, STATE_TABLES, Snapshot, Write, key,
 };
 
+/// CONFIG_DB says that it is complete; the first that goes when it is loaded again, and the last that comes.
+const LOADED: &str = "CONFIG_DB_INITIALIZED";
+/// APPL_DB says that there are ports.
+const MADE: &str = "PORT_TABLE:PortInitDone";
 /// So many keys are looked at per round.
 const BATCH: &str = "1000";
 /// A subscription that broke off is tried again after this.
@@ -48,23 +52,26 @@ impl Db {
         Ok(version.unwrap_or("unknown").trim().to_owned())
     }
 
-    /// Whether CONFIG_DB was loaded, and whether SONiC has made its ports.
-    ///
-    /// # Errors
-    /// Redis does not answer.
-    pub async fn is_initialised(&self) -> Result<(bool, bool)> {
-        let loaded = self.one(Base::Config, command(["GET", "CONFIG_DB_INITIALIZED"])).await?;
-        let made = command(["EXISTS", "PORT_TABLE:PortInitDone"]);
-        let made = self.one(Base::Application, made).await?;
-        Ok((loaded.text().is_some_and(|text| text == "1"), made == Reply::Integer(1)))
+    async fn is_loaded(&self) -> Result<()> {
+        let loaded = self.one(Base::Config, command(["GET", LOADED])).await?;
+        ensure!(
+            loaded.text().is_some_and(|text| text == "1"),
+            "CONFIG_DB is not loaded; SONiC boots or loads its configuration again"
+        );
+        Ok(())
     }
 
     /// How it is now.
     ///
     /// # Errors
-    /// Redis does not answer.
+    /// Redis does not answer, CONFIG_DB is being loaded, or SONiC has not made its ports yet.
     pub async fn snapshot(&self) -> Result<Snapshot> {
+        // Before and after: what is read while somebody loads it is half of it.
+        self.is_loaded().await?;
         let config = self.rows(Base::Config, &CONFIG_TABLES).await?;
+        self.is_loaded().await?;
+        let made = self.one(Base::Application, command(["EXISTS", MADE])).await?;
+        ensure!(made == Reply::Integer(1), "SONiC has not made its ports yet ({MADE})");
         let state = self.rows(Base::State, &STATE_TABLES).await?;
         let names = schema::table(&config, "PORT").map(|(name, _)| name.to_owned());
         let names: Vec<_> = names.collect();
@@ -145,7 +152,8 @@ impl Db {
         Ok(self.one(Base::Counters, command(["HGET", map, name])).await?.text())
     }
 
-    /// Reads rows of CONFIG_DB so that what is written after it is written only if nobody changed them meanwhile.
+    /// Reads rows of CONFIG_DB so that what is written after it is written only if nobody changed them meanwhile, and nobody
+    /// loads all of it again.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -153,7 +161,9 @@ impl Db {
         let mut connection = self.connect(Base::Config).await?;
         let mut commands: Vec<Command> = Vec::new();
         if !keys.is_empty() {
-            commands.push(["WATCH".to_owned()].into_iter().chain(keys.iter().cloned()).collect());
+            let mut watch = command(["WATCH", LOADED]);
+            watch.extend(keys.iter().cloned());
+            commands.push(watch);
             commands.extend(keys.iter().map(|key| command(["HGETALL", key])));
         }
         let replies = connection.call(&commands).await.with_context(|| self.silent(Base::Config));

@@ -27,6 +27,10 @@ const SEEN: Duration = Duration::from_secs(5);
 /// The managers are asked again after this, and then more and more seldom.
 const FIRST: Duration = Duration::from_millis(20);
 const LAST: Duration = Duration::from_millis(300);
+/// Managers that were waited for in vain are waited for only this long by the steps of the next minute: one that hangs must not hold
+/// up what others do for other ports.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+const HUNG: Duration = Duration::from_secs(60);
 /// SONiC leaves FRR alone in these modes.
 const MODES: [&str; 2] = ["split", "split-unified"];
 
@@ -40,6 +44,8 @@ pub struct Sonic {
     news: Arc<Notify>,
     _listening: Vec<Task>,
     kept: Mutex<Kept>,
+    /// When the managers were last waited for in vain.
+    hung: Mutex<Option<Instant>>,
 }
 
 /// What is not on disk yet.
@@ -72,6 +78,7 @@ impl Sonic {
             vrfs,
             news,
             kept: Mutex::new(Kept { rows: true, routing: false, new: true, trouble: None }),
+            hung: Mutex::default(),
         })
     }
 
@@ -85,7 +92,7 @@ impl Sonic {
 
     /// Transaction after transaction until the step is done, and SONiC says so.
     async fn write(&self, step: &Step) -> Result<()> {
-        let patience = Duration::from_secs(self.settings().patience_seconds.into());
+        let patience = self.patience();
         let (mut since, mut pause) = (Instant::now(), FIRST);
         let mut written = false;
         loop {
@@ -112,9 +119,12 @@ impl Sonic {
             if since.elapsed() > patience {
                 let seconds = patience.as_secs();
                 match waiting {
-                    Some(condition) => bail!(
-                        "SONiC's managers have not done it within {seconds} s: {condition}; do swss and bgp run?"
-                    ),
+                    Some(condition) => {
+                        *self.hung() = Some(Instant::now());
+                        bail!(
+                            "SONiC's managers have not done it within {seconds} s: {condition}; does swss run?"
+                        )
+                    }
                     None => bail!("somebody else changes the same rows all the time"),
                 }
             }
@@ -122,9 +132,22 @@ impl Sonic {
             pause = (pause * 2).min(LAST);
         }
         if written {
+            *self.hung() = None;
             self.save().await;
         }
         Ok(())
+    }
+
+    fn hung(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn patience(&self) -> Duration {
+        let patience = Duration::from_secs(self.settings().patience_seconds.into());
+        match *self.hung() {
+            Some(at) if at.elapsed() < HUNG => patience.min(IMPATIENCE),
+            _ => patience,
+        }
     }
 
     async fn waiting<'c>(&self, conditions: &'c [Condition]) -> Result<Option<&'c Condition>> {
@@ -208,19 +231,12 @@ impl Sonic {
             .collect()
     }
 
-    /// What others have to make: the factory, whoever set the switch up, SONiC itself.
-    async fn missing(&self, now: &Snapshot, links: &[Link]) -> Result<Vec<String>> {
+    /// What others have to make: the factory, and whoever set the switch up.
+    fn missing(&self, now: &Snapshot, links: &[Link]) -> Vec<String> {
         let mut missing = self.linux.missing(links);
-        let (loaded, made) = self.db.is_initialised().await?;
-        if !loaded {
-            missing.push("CONFIG_DB is not loaded yet".into());
-        }
-        if !made {
-            missing.push("SONiC has not made its ports yet (PORT_TABLE:PortInitDone)".into());
-        }
         missing.extend(lacks(&now.config, &self.rules, &self.linux.settings));
         missing.extend(self.kept().trouble.clone());
-        Ok(missing)
+        missing
     }
 
     /// An interface that is configured before its VRF is there stays silent.
@@ -284,7 +300,7 @@ impl Backend for Sonic {
         Ok(Observed {
             ports: self.ports(&now, &links),
             forwards: forwards(),
-            missing: self.missing(&now, &links).await?,
+            missing: self.missing(&now, &links),
             tenants: steps::tenants(&now, &self.rules),
             bfd: self.linux.has_bfd().await,
             routing: self.linux.running().await.map_err(|error| format!("{error:#}")),

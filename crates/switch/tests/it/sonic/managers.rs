@@ -97,12 +97,12 @@ impl Following {
         }
         let (leaving, routers) = (Vec::new(), BTreeSet::new());
         let mut new = Self { db: Db::new(databases), writers, shared, leaving, routers };
+        new.set(Base::Application, "PORT_TABLE:PortInitDone", "lanes", "0").await;
         let ports = new.db.snapshot().await.unwrap().config;
         for (name, _) in table(&ports, "PORT") {
             new.set(Base::Counters, "COUNTERS_PORT_NAME_MAP", name, &port_id(name)).await;
             new.set(Base::State, &format!("PORT_TABLE|{name}"), "state", "ok").await;
         }
-        new.set(Base::Application, "PORT_TABLE:PortInitDone", "lanes", "0").await;
         new
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use switch::backend::sonic::schema::Rows;
 
 pub(crate) struct Redis {
-    server: Child,
+    server: Mutex<Option<Child>>,
     socket: PathBuf,
 }
 
@@ -17,23 +18,34 @@ impl Redis {
     }
 
     pub(crate) fn start(folder: &Path) -> Self {
-        let socket = folder.join("redis.sock");
+        let redis = Self { server: Mutex::default(), socket: folder.join("redis.sock") };
+        redis.begin();
+        redis
+    }
+
+    /// Empty, as after a start of the machine.
+    pub(crate) fn begin(&self) {
         let server = Command::new("/usr/bin/redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no"])
             .args(["--notify-keyspace-events", "AKE", "--unixsocket"])
-            .arg(&socket)
-            .arg("--dir")
-            .arg(folder)
+            .arg(&self.socket)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let redis = Self { server, socket };
+        *self.server.lock().unwrap() = Some(server);
         let begin = Instant::now();
-        while redis.run(4, &["PING"]) != "PONG" {
+        while self.run(4, &["PING"]) != "PONG" {
             assert!(begin.elapsed() < Duration::from_secs(20), "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
-        redis
+    }
+
+    /// A crash.
+    pub(crate) fn end(&self) {
+        if let Some(mut server) = self.server.lock().unwrap().take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -45,7 +57,7 @@ impl Redis {
         self.run(4, &line.split(' ').collect::<Vec<_>>())
     }
 
-    fn run(&self, base: u8, words: &[&str]) -> String {
+    pub(crate) fn run(&self, base: u8, words: &[&str]) -> String {
         let mut command = Command::new("/usr/bin/redis-cli");
         command.arg("-s").arg(&self.socket).args(["-n", &base.to_string()]).args(words);
         let output = command.stderr(Stdio::null()).output().unwrap();
@@ -65,7 +77,6 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.end();
     }
 }
