@@ -21,7 +21,7 @@ use crate::topology::{
 use crate::{config, internet};
 
 /// MiB of memory of a guest.
-const MEMORY: u32 = 256;
+const MEMORY: u32 = 208;
 /// Where sockets and consoles are, seen from the lab's folder.
 const FOLDER: &str = "run";
 /// The exit's card to the control plane.
@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// What it does when it starts: its network, then programs that are started again when they end.
-    pub fn script(self, paths: &Paths, ports: u8) -> String {
+    pub fn script(self, ports: u8) -> String {
         let mut text = String::new();
         for (switch, value) in ROUTER {
             writeln!(text, "echo {value} >/proc/sys/net/{switch}").expect("text");
@@ -190,7 +190,7 @@ impl Node {
         }
         if let Self::Leaf(leaf) = self {
             for agent in AGENTS {
-                let config = paths.leaf(leaf).join(format!("{agent}.toml"));
+                let config = Paths::in_guest().leaf(leaf).join(format!("{agent}.toml"));
                 let config = config.display();
                 writeln!(text, "keep {agent} /usr/sbin/metal-{agent} serve --config {config}")
                     .expect("text");
@@ -199,24 +199,25 @@ impl Node {
         text
     }
 
-    /// What its disk is made of. The agents find their files where they are on the host.
+    /// What its disk is made of.
     fn image(self, paths: &Paths, ports: u8) -> Image {
+        let inside = Paths::in_guest();
         let mut image = Image::leaf()
             .text("/etc/frr/frr.conf", 0o644, &self.router().config(Fabric::Vm))
             .text("/etc/frr/vtysh.conf", 0o644, "service integrated-vtysh-config\n")
-            .start(&self.script(paths, ports));
+            .start(&self.script(ports));
         if let Self::Leaf(leaf) = self {
             for agent in AGENTS {
                 let program = format!("metal-{agent}");
                 image = image
                     .file(stripped(paths, &program), format!("/usr/sbin/{program}"))
-                    .file(paths.token(agent), paths.token(agent));
+                    .file(paths.token(agent), inside.token(agent));
             }
-            let text = |name: &str| paths.leaf(leaf).join(name).display().to_string();
+            let text = |name: &str| inside.leaf(leaf).join(name).display().to_string();
             image = image
-                .text(&text("switch.toml"), 0o644, &config::switch(paths, leaf, Fabric::Vm))
-                .text(&text("boot.toml"), 0o644, &config::boot(paths, leaf))
-                .file(paths.ssh_key(), paths.ssh_key())
+                .text(&text("switch.toml"), 0o644, &config::switch(&inside, leaf, Fabric::Vm))
+                .text(&text("boot.toml"), 0o644, &config::boot(&inside, leaf))
+                .file(paths.ssh_key(), inside.ssh_key())
                 .program(SSH)
                 .tree("/usr/lib/ipxe")
                 .module("nf_tables");
@@ -331,9 +332,7 @@ mod tests {
 
     #[test]
     fn a_leaf_starts_so() {
-        let (_root, paths) = paths();
-        let text = Node::Leaf(LEAVES[0]).script(&paths, 1);
-        let root = paths.root().display().to_string();
+        let text = Node::Leaf(LEAVES[0]).script(1);
         expect![[r#"
             echo 1 >/proc/sys/net/ipv4/ip_forward
             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
@@ -370,15 +369,14 @@ mod tests {
             until [ -S /run/frr/zserv.api ]; do sleep 0.1; done
             keep bfdd /usr/lib/frr/bfdd -P 0 -f /etc/frr/frr.conf -F datacenter --log stdout
             keep bgpd /usr/lib/frr/bgpd -P 0 -f /etc/frr/frr.conf -F datacenter --log stdout
-            keep switch /usr/sbin/metal-switch serve --config ROOT/target/lab/leaf01/switch.toml
-            keep boot /usr/sbin/metal-boot serve --config ROOT/target/lab/leaf01/boot.toml
-        "#]].assert_eq(&text.replace(&root, "ROOT"));
+            keep switch /usr/sbin/metal-switch serve --config /lab/target/lab/leaf01/switch.toml
+            keep boot /usr/sbin/metal-boot serve --config /lab/target/lab/leaf01/boot.toml
+        "#]].assert_eq(&text);
     }
 
     #[test]
     fn the_exit_starts_so() {
-        let (_root, paths) = paths();
-        let text = Node::Exit.script(&paths, 1);
+        let text = Node::Exit.script(1);
         let network = text.split("END\n").next().expect("text");
         expect![[r#"
             echo 1 >/proc/sys/net/ipv4/ip_forward

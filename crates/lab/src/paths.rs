@@ -22,6 +22,11 @@ impl Paths {
         Ok(Self { root: root.canonicalize()? })
     }
 
+    /// As seen in a guest, whose disk has the same folders wherever the checkout is.
+    pub fn in_guest() -> Self {
+        Self { root: "/lab".into() }
+    }
+
     /// The checkout.
     pub fn root(&self) -> &Path {
         &self.root

@@ -1,6 +1,7 @@
 //! A leaf that is a guest: it is asked and told by commands that run in it, and by the buttons of its QEMU.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -10,11 +11,11 @@ use super::Device;
 use crate::asset::kernel;
 use crate::control::{self, Request};
 use crate::guests::{Node, PIDS};
-use crate::ledger;
 use crate::paths::Paths;
 use crate::qmp::Qmp;
 use crate::spec::Spec;
-use crate::topology::Leaf;
+use crate::topology::{Fabric, Leaf};
+use crate::{config, ledger};
 
 /// The leaf.
 pub(super) struct Guest {
@@ -106,8 +107,12 @@ impl Device for Guest {
 
     fn ssh(&self, _vrf: Option<&str>, args: &[String], terminal: bool) -> Result<String> {
         // an address of a link says by itself in which VRF it is
-        let mut command = vec!["ssh".to_owned()];
-        command.extend_from_slice(args);
+        let (key, inside) = (self.paths.ssh_key(), Paths::in_guest().ssh_key());
+        let place = |arg: &String| {
+            if Path::new(arg) == key { inside.display().to_string() } else { arg.clone() }
+        };
+        let command: Vec<_> =
+            std::iter::once("ssh".to_owned()).chain(args.iter().map(place)).collect();
         let output = self.node().channel().run(&command)?;
         if terminal {
             print!("{}", output.stdout);
@@ -136,8 +141,9 @@ impl Device for Guest {
         carrier(self.node(), port, self.ports()?, up)
     }
 
-    fn configure(&self, text: &str) -> Result<()> {
-        let file = self.paths.leaf(self.leaf).join("switch.toml").display().to_string();
+    fn configure(&self, lines: &str) -> Result<()> {
+        let text = config::switch(&Paths::in_guest(), self.leaf, Fabric::Vm) + lines;
+        let file = Paths::in_guest().leaf(self.leaf).join("switch.toml").display().to_string();
         let channel = self.node().channel();
         channel.write(&file, text.as_bytes(), 0o644)?;
         channel.ok(&["sh", "-c", &format!("sync; kill -9 $(cat {PIDS}/switch)")]).map(drop)

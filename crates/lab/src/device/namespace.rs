@@ -13,7 +13,7 @@ use crate::control::{self, Request};
 use crate::frr::Router;
 use crate::paths::Paths;
 use crate::topology::{Fabric, Leaf};
-use crate::{ledger, names, netns, parts, shell};
+use crate::{config, ledger, names, netns, parts, shell};
 
 /// What makes a router of a namespace.
 const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
@@ -142,7 +142,8 @@ impl Device for Namespace {
         Ok(())
     }
 
-    fn configure(&self, text: &str) -> Result<()> {
+    fn configure(&self, lines: &str) -> Result<()> {
+        let text = config::switch(&self.paths, self.leaf, self.fabric) + lines;
         fs::write(self.paths.leaf(self.leaf).join("switch.toml"), text)?;
         let part = format!("{}-switch", self.leaf.name());
         ledger::find(&self.paths.run(), &part).context("no agent")?.signal(Signal::SIGKILL);

@@ -31,7 +31,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     here.link(LEAVES[1], false)?;
     there.link(LEAVES[0], false)?;
     let own = here.addresses[0];
-    first_answer(&there, own, READY)?;
+    first_answer(&there, own, stage.patience(READY))?;
 
     // those of its own network its leaf accepts already, those of the internet the leaf has to be told about
     let kinds = [
@@ -56,7 +56,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         let (called, added) = (Times::of(called), Times::of(added));
         stage.note(&format!("{what}: from the call {called}; from the address {added}"));
         ensure!(
-            called.worst <= PROMISE,
+            called.worst <= stage.patience(PROMISE),
             "{what}: {called} from the call, promised are {PROMISE:?}"
         );
         lines.push(format!("{what} {called}"));

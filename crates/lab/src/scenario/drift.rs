@@ -41,7 +41,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         machine.link(LEAVES[1], false)?;
     }
     let address = one.addresses[0];
-    first_answer(&two, address, PATIENCE)?;
+    first_answer(&two, address, stage.patience(PATIENCE))?;
 
     let mut lines = Vec::new();
     for hand in hands(stage, LEAVES[0], &one.machine.port())? {
@@ -53,7 +53,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         while healed.is_none() || reported.is_none() {
             let passed = begin.elapsed();
             ensure!(
-                passed <= PROMISE,
+                passed <= stage.patience(PROMISE),
                 "{}: healed {healed:?}, told {reported:?} after {PROMISE:?}; last told: {:?}",
                 hand.what,
                 told(stage).await?
@@ -71,7 +71,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let answered = first_answer(&two, address, PATIENCE)?.duration_since(begin);
+        let answered = first_answer(&two, address, stage.patience(PATIENCE))?.duration_since(begin);
         let times = [healed.unwrap_or_default(), reported.unwrap_or_default(), answered];
         let [healed, told, answered] = times.map(|time| format!("{:.1} s", time.as_secs_f64()));
         stage.note(&format!(
@@ -82,7 +82,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     }
     shown(stage)?;
     let calm = told(stage).await?;
-    tokio::time::sleep(PROMISE).await;
+    tokio::time::sleep(stage.patience(PROMISE)).await;
     ensure!(told(stage).await?.time == calm.time, "there is more: {:?}", told(stage).await?.error);
     for machine in [&one, &two] {
         stage.delete(machine.machine, &stage.seed.project).await?;

@@ -27,7 +27,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let wish = red.wish(stage, Machine { number: first + 2 });
     let mut moved = StandIn::new(stage, wish).await?;
     let addresses = moved.addresses.clone();
-    red.watcher.reaches(addresses[0], PATIENCE)?;
+    red.watcher.reaches(addresses[0], stage.patience(PATIENCE))?;
 
     let (mut frees, mut sent) = (Vec::new(), 0);
     for round in 0..ROUNDS {
@@ -68,7 +68,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             moved.addresses
         );
         for address in &addresses {
-            new.watcher.reaches(*address, PATIENCE).context("the new tenant")?;
+            new.watcher.reaches(*address, stage.patience(PATIENCE)).context("the new tenant")?;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         for probe in probes {
@@ -147,7 +147,10 @@ async fn free(stage: &Stage, tenant: &Tenant, addresses: &[IpAddr], begin: Insta
         if !addresses.iter().all(|address| held.contains(&address.to_string())) {
             return Ok(());
         }
-        ensure!(begin.elapsed() < PATIENCE, "{addresses:?} are not free after {PATIENCE:?}");
+        ensure!(
+            begin.elapsed() < stage.patience(PATIENCE),
+            "{addresses:?} are not free after {PATIENCE:?}"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use super::probe::Probe;
 use super::stage::{Stage, Wish};
 use super::stand_in::StandIn;
 use crate::topology::{LEAVES, Leaf, Machine};
-use crate::{config, netns, seed, shell};
+use crate::{netns, seed, shell};
 
 /// How many flows ask each address: equal paths are chosen by flow.
 const FLOWS: u16 = 8;
@@ -65,6 +65,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
                 (Fault::Hang, "BGP") => HOLD,
                 _ => promise,
             };
+            let promise = stage.patience(promise);
             let (outage, back) = suffer(stage, fault, &one, &two).await?;
             ensure!(
                 outage <= promise && back <= promise,
@@ -108,7 +109,7 @@ async fn suffer(
             (Fault::Hang, false) => device.resume()?,
         }
         if begins {
-            tokio::time::sleep(FAULT).await;
+            tokio::time::sleep(stage.patience(FAULT)).await;
         } else {
             if !vrfs.is_empty() {
                 leaf::until_has(stage, &*device, &vrfs).await?;
@@ -166,8 +167,7 @@ fn missing_way(from: &StandIn, to: &StandIn) -> Result<Option<String>> {
 /// The agent of a leaf is told to use BFD, as an operator would do it.
 async fn with_bfd(stage: &Stage, leaf: Leaf) -> Result<()> {
     let device = stage.device(leaf);
-    let text = config::switch(&stage.paths, leaf, stage.spec.fabric) + "\n[policy]\nbfd = true\n";
-    device.configure(&text)?;
+    device.configure("\n[policy]\nbfd = true\n")?;
     let (begin, patience) = (Instant::now(), stage.patience(PATIENCE));
     let sessions = || device.vtysh(&["show bfd peers json"]);
     // uplink at least; those of machines are in their VRFs
