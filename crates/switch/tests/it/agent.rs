@@ -170,6 +170,20 @@ fn a_leaf_starts_without_the_control_plane() {
         fake.heartbeat(since, |h| h.error.is_none()).await;
         agent.stop().await;
 
+        // What somebody changed is not used, and the control plane hears of it.
+        let saved = world.folder.path().join("desired");
+        let text = std::fs::read_to_string(&saved).unwrap();
+        assert!(text.contains("vrf7"), "{text}");
+        std::fs::write(&saved, text.replace("vrf7", "vrf8")).unwrap();
+        std::fs::remove_file(world.folder.path().join("desired.previous")).ok();
+        let since = std::time::Instant::now();
+        let agent = start(&world, &url);
+        let told = |told: &str| told.contains("the saved state was not used");
+        let (_, heard) = fake.heartbeat(since, |h| h.error.as_deref().is_some_and(told)).await;
+        assert!(heard.error.unwrap().contains("its seal does not fit"));
+        fake.heartbeat(since, |h| h.error.is_none()).await;
+        agent.stop().await;
+
         // The leaf starts again: nothing is as it was, and nobody is there to ask.
         world.kill_frr("leaf");
         world.start_frr("leaf");
