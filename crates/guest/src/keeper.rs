@@ -15,7 +15,7 @@ use crate::channel::Channel;
 use crate::spec::{Link, Spec};
 
 /// How long a boot may take on a busy host without hardware virtualisation.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(300);
 /// How often QEMU is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Tells one start of a kernel from the next.
@@ -131,7 +131,9 @@ fn spawn(spec: &Spec, folder: &Path) -> Result<Child> {
     let errors = File::create(folder.join(spec.errors()))?;
     // by util-linux, which every Debian has: the end of this process is the end of the guest
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).args(spec.command()).current_dir(folder);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    // whoever runs beside may have less patience than a guest, which takes a whole core
+    command.args(["nice", "-n", "5"]).args(spec.command()).current_dir(folder);
     command.stdin(Stdio::null()).stdout(errors.try_clone()?).stderr(errors);
     command.spawn().context("cannot start setpriv; is util-linux installed?")
 }

@@ -2,7 +2,7 @@
 //! runs there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use guest::{Guest, Image, Spec, kernel};
@@ -66,6 +66,7 @@ pub(crate) fn cache() -> PathBuf {
 /// A leaf in a guest.
 pub(crate) struct Leaf {
     pub(crate) guest: Guest,
+    _alone: MutexGuard<'static, ()>,
     _folder: tempfile::TempDir,
 }
 
@@ -78,6 +79,9 @@ impl Leaf {
             eprintln!("not run: this needs QEMU and FRR");
             return None;
         }
+        // One at a time: each takes a whole core.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = Instant::now();
         let folder = tempfile::tempdir().unwrap();
         let (kernel, _) = kernel::kernel(&cache()).unwrap();
@@ -103,7 +107,7 @@ impl Leaf {
         };
         let guest = Guest::start(&spec).unwrap();
         eprintln!("disk after {built:.1?}, guest up after {:.1?}", begin.elapsed());
-        Some(Self { guest, _folder: folder })
+        Some(Self { guest, _alone: alone, _folder: folder })
     }
 
     /// Runs one of these tests inside.
