@@ -51,14 +51,33 @@ pub struct Sonic {
 /// What is not on disk yet.
 #[derive(Debug)]
 struct Kept {
-    /// Rows that may not be in `config_db.json`.
-    rows: bool,
-    /// Routing that is not saved.
-    routing: bool,
-    /// Nobody has looked yet.
+    /// Nobody has compared it yet.
     new: bool,
-    /// Why it is not.
-    trouble: Option<String>,
+    /// Rows that may not be in `config_db.json`.
+    rows: Saved,
+    /// The routing configuration.
+    routing: Saved,
+}
+
+#[derive(Debug)]
+enum Saved {
+    Yes,
+    No,
+    /// It was tried, in vain.
+    Failed(String),
+}
+
+impl Saved {
+    fn is(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Failed(error) => Some(error.clone()),
+            Self::Yes | Self::No => None,
+        }
+    }
 }
 
 impl Sonic {
@@ -77,7 +96,7 @@ impl Sonic {
             db,
             vrfs,
             news,
-            kept: Mutex::new(Kept { rows: true, routing: false, new: true, trouble: None }),
+            kept: Mutex::new(Kept { new: true, rows: Saved::No, routing: Saved::Yes }),
             hung: Mutex::default(),
         })
     }
@@ -107,7 +126,7 @@ impl Sonic {
                 break;
             }
             if waiting.is_none() {
-                self.kept().rows = true;
+                self.kept().rows = Saved::No;
                 let commands: Vec<_> = next.writes.iter().map(ToString::to_string).collect();
                 if transaction.commit(&next.writes).await? {
                     tracing::debug!(commands = commands.join("; "), "written to CONFIG_DB");
@@ -170,9 +189,10 @@ impl Sonic {
             }
             Err(error) => Err(error),
         };
-        let mut kept = self.kept();
-        kept.rows = result.is_err();
-        kept.trouble = result.err().map(|error| format!("CONFIG_DB is not saved: {error:#}"));
+        self.kept().rows = match result {
+            Ok(()) => Saved::Yes,
+            Err(error) => Saved::Failed(format!("CONFIG_DB is not saved: {error:#}")),
+        };
     }
 
     async fn save_routing(&self) {
@@ -180,11 +200,12 @@ impl Sonic {
             return;
         }
         let result = self.linux.show("write memory").await;
-        let mut kept = self.kept();
-        kept.routing = result.is_err();
-        if let Err(error) = result {
-            kept.trouble = Some(format!("the routing configuration is not saved: {error:#}"));
-        }
+        self.kept().routing = match result {
+            Ok(_) => Saved::Yes,
+            Err(error) => {
+                Saved::Failed(format!("the routing configuration is not saved: {error:#}"))
+            }
+        };
     }
 
     /// What of the file is not as it runs, told once: somebody may have changed one of them while nobody looked.
@@ -235,7 +256,8 @@ impl Sonic {
     fn missing(&self, now: &Snapshot, links: &[Link]) -> Vec<String> {
         let mut missing = self.linux.missing(links);
         missing.extend(lacks(&now.config, &self.rules, &self.linux.settings));
-        missing.extend(self.kept().trouble.clone());
+        let kept = self.kept();
+        missing.extend([&kept.rows, &kept.routing].into_iter().filter_map(Saved::trouble));
         missing
     }
 
@@ -334,12 +356,12 @@ impl Backend for Sonic {
     async fn changed(&self) {
         let (rows, routing) = {
             let kept = self.kept();
-            (kept.rows, kept.routing)
+            (kept.rows.is(), kept.routing.is())
         };
-        if rows {
+        if !rows {
             self.save().await;
         }
-        if routing {
+        if !routing {
             self.save_routing().await;
         }
         self.news.notified().await;
