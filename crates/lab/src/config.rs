@@ -39,11 +39,11 @@ ntp_servers = []
 
 /// Configuration of `metal-switch` on a leaf.
 pub fn switch(paths: &Paths, leaf: Leaf, fabric: Fabric) -> String {
-    // routing daemons of a guest are alone
-    let (backend, pathspace) = match fabric {
-        Fabric::Plain => ("plain", leaf.name()),
-        Fabric::Netns => ("netns", leaf.name()),
-        Fabric::Vm => ("kernel", String::new()),
+    // Routing daemons of a guest are alone. Its processor is emulated and may say nothing for seconds.
+    let (backend, pathspace, hold) = match fabric {
+        Fabric::Plain => ("plain", leaf.name(), 3),
+        Fabric::Netns => ("netns", leaf.name(), 3),
+        Fabric::Vm => ("kernel", String::new(), 9),
     };
     format!(
         r#"id = "{name}"
@@ -62,6 +62,9 @@ backend = "{backend}"
 
 [frr]
 pathspace = "{pathspace}"
+
+[policy]
+hold_seconds = {hold}
 "#,
         name = leaf.name(),
         api = api_url(),
@@ -72,6 +75,9 @@ pathspace = "{pathspace}"
         boot_prefix = leaf.boot_prefix(),
     )
 }
+
+/// Added to [`switch`]: links are watched by BFD, too.
+pub const BFD: &str = "bfd = true\n";
 
 /// Shell variables for `metalctl` and the official clients.
 pub fn environment(token: &str, project: &str, key: &Path) -> String {
@@ -140,6 +146,9 @@ mod tests {
 
             [frr]
             pathspace = "leaf02"
+
+            [policy]
+            hold_seconds = 3
         "#]]
         .assert_eq(&text.replace(&real, "ROOT"));
     }

@@ -77,11 +77,11 @@ pub trait Device: Send + Sync {
     /// There is no such port.
     fn carrier(&self, port: &str, up: bool) -> Result<()>;
 
-    /// The agent's configuration has these lines, too, from now on, and it starts again.
+    /// The agent is told to watch links by BFD, too, and starts again.
     ///
     /// # Errors
     /// It does not run.
-    fn configure(&self, lines: &str) -> Result<()>;
+    fn watch_by_bfd(&self) -> Result<()>;
 
     /// Everything that runs is killed, and what a reboot takes away is gone; what starts there again finds nothing but
     /// the last good state on disk. Returns what VRFs there were.

@@ -96,11 +96,9 @@ impl Router {
         let needs = (daemon != "zebra").then_some(zebra);
         let mut command = [&program, "-N", &pathspace].map(ToString::to_string).to_vec();
         command.extend(arguments(daemon, &config));
-        if daemon == "zebra" {
-            if names.is_some() {
-                // every name is a VRF
-                command.push("-n".to_owned());
-            }
+        if daemon == "zebra" && names.is_some() {
+            // every name is a VRF
+            command.push("-n".to_owned());
         }
         Part {
             name: format!("{pathspace}-{daemon}"),

@@ -21,7 +21,7 @@ use crate::topology::{
 use crate::{config, internet};
 
 /// MiB of memory of a guest.
-const MEMORY: u32 = 208;
+const MEMORY: u32 = 160;
 /// Where sockets and consoles are, seen from the lab's folder.
 const FOLDER: &str = "run";
 /// The exit's card to the control plane.

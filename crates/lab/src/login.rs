@@ -51,12 +51,15 @@ pub fn run(
     }
 }
 
+/// Runs a line in a shell.
+type Run = Box<dyn Fn(&str) -> Result<()>>;
+
 /// Runs a command on a router of the fabric, or the lines of the standard input one by one, each in a shell of its own.
 ///
 /// # Errors
 /// There is no such router, it is down, or the command failed.
 pub fn router(paths: &Paths, name: &str, command: &[String]) -> Result<()> {
-    let run: Box<dyn Fn(&str) -> Result<()>> = match Spec::load(paths)?.fabric {
+    let run: Run = match Spec::load(paths)?.fabric {
         Fabric::Vm => {
             let node = Node::parse(name).with_context(|| nobody(name))?;
             Box::new(move |line| {

@@ -140,7 +140,7 @@ impl Fabric {
     pub fn slowness(self) -> u32 {
         match self {
             Self::Plain | Self::Netns => 1,
-            Self::Vm => 3,
+            Self::Vm => 5,
         }
     }
 }

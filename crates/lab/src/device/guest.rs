@@ -141,8 +141,8 @@ impl Device for Guest {
         carrier(self.node(), port, self.ports()?, up)
     }
 
-    fn configure(&self, lines: &str) -> Result<()> {
-        let text = config::switch(&Paths::in_guest(), self.leaf, Fabric::Vm) + lines;
+    fn watch_by_bfd(&self) -> Result<()> {
+        let text = config::switch(&Paths::in_guest(), self.leaf, Fabric::Vm) + config::BFD;
         let file = Paths::in_guest().leaf(self.leaf).join("switch.toml").display().to_string();
         let channel = self.node().channel();
         channel.write(&file, text.as_bytes(), 0o644)?;

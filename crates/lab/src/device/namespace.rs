@@ -142,8 +142,8 @@ impl Device for Namespace {
         Ok(())
     }
 
-    fn configure(&self, lines: &str) -> Result<()> {
-        let text = config::switch(&self.paths, self.leaf, self.fabric) + lines;
+    fn watch_by_bfd(&self) -> Result<()> {
+        let text = config::switch(&self.paths, self.leaf, self.fabric) + config::BFD;
         fs::write(self.paths.leaf(self.leaf).join("switch.toml"), text)?;
         let part = format!("{}-switch", self.leaf.name());
         ledger::find(&self.paths.run(), &part).context("no agent")?.signal(Signal::SIGKILL);

@@ -49,7 +49,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
             if kind == api::IPType::Static {
                 kept.push(address);
             }
-            let answered = first_answer(&there, address, PATIENCE)?;
+            let answered = first_answer(&there, address, stage.patience(PATIENCE))?;
             called.push(answered.duration_since(begin));
             added.push(answered.duration_since(begin_added));
         }
@@ -57,7 +57,8 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
         stage.note(&format!("{what}: from the call {called}; from the address {added}"));
         ensure!(
             called.worst <= stage.patience(PROMISE),
-            "{what}: {called} from the call, promised are {PROMISE:?}"
+            "{what}: {called} from the call, promised are {:?}",
+            stage.patience(PROMISE)
         );
         lines.push(format!("{what} {called}"));
     }

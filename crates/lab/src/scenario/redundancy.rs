@@ -167,7 +167,7 @@ fn missing_way(from: &StandIn, to: &StandIn) -> Result<Option<String>> {
 /// The agent of a leaf is told to use BFD, as an operator would do it.
 async fn with_bfd(stage: &Stage, leaf: Leaf) -> Result<()> {
     let device = stage.device(leaf);
-    device.configure("\n[policy]\nbfd = true\n")?;
+    device.watch_by_bfd()?;
     let (begin, patience) = (Instant::now(), stage.patience(PATIENCE));
     let sessions = || device.vtysh(&["show bfd peers json"]);
     // uplink at least; those of machines are in their VRFs
