@@ -55,9 +55,8 @@ pub(crate) async fn of(tx: &mut Tx, stored: api::Switch) -> Result<api::Switch, 
 
 /// The whole switch, and the generation of what it should be; one question less than [`view`].
 pub(crate) async fn whole(tx: &mut Tx, id: &str) -> Result<(api::Switch, i64), Error> {
-    let (row, status) = store::switch::with_status(tx, id)
-        .await?
-        .ok_or_else(|| Error::not_found("switch", id))?;
+    let (row, status) =
+        store::switch::with_status(tx, id).await?.ok_or_else(|| Error::not_found("switch", id))?;
     let switch = complete(tx, wire::decode(&row)?, &status.unwrap_or_default()).await?;
     Ok((switch, row.generation))
 }
