@@ -1,14 +1,16 @@
 //! `BootService`: the way of a machine from power-on to its operating system.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectrpc::{Router, ServiceStream};
+use connectrpc::{ConnectError, Router, ServiceStream};
 use model::provisioning::Event;
 use proto::api;
 use proto::infra::{self, BootServiceExt};
-use store::Tx;
 use store::waiting::Waiting;
+use store::{Tx, Watcher};
+use tokio::runtime::Handle;
 
 use super::machine::record::{self, Record, UNKNOWN_SIZE};
 use super::{App, Call, Error, bmc, event, service, size, stream, switch};
@@ -263,45 +265,72 @@ async fn wait(
     let app = Arc::clone(&call.app);
     let uuid = request.uuid.to_lowercase();
     // watched before the first look, so that nothing is missed between
-    let mut watcher = app.db.watch(&format!("machine/{uuid}"));
-    let stream_id = uuid::Uuid::now_v7().to_string();
-    let mut sent = offer(&app, &uuid, &stream_id).await?;
-    let (sender, stream) = stream::open(&app);
-    tokio::spawn(async move {
-        let mut told = String::new();
-        loop {
-            if let Some(allocation) = sent.take()
-                && allocation.uuid != told
+    let watcher = app.db.watch(&format!("machine/{uuid}"));
+    let stream = uuid::Uuid::now_v7().to_string();
+    let found = offer(&app, &uuid, &stream).await?;
+    let told = String::new();
+    let waiter = Waiter { app, uuid, stream, watcher, found, told, over: false };
+    Ok(stream::ask(&call.app, Box::new(waiter), Waiter::next))
+}
+
+/// An open stream of a machine that waits; the machine leaves the pool with it. Ten thousand of them sleep, so it has neither a
+/// task nor a channel.
+struct Waiter {
+    app: Arc<App>,
+    uuid: String,
+    /// Its own id: a newer stream of the machine has another one.
+    stream: String,
+    watcher: Watcher,
+    found: Option<Box<api::MachineAllocation>>,
+    /// Id of the allocation that was passed on.
+    told: String,
+    over: bool,
+}
+
+impl Waiter {
+    async fn next(
+        mut self: Box<Self>,
+    ) -> Option<(Result<infra::BootServiceWaitResponse, ConnectError>, Box<Self>)> {
+        while !self.over {
+            if let Some(allocation) = self.found.take()
+                && allocation.uuid != self.told
             {
-                told.clone_from(&allocation.uuid);
+                self.told.clone_from(&allocation.uuid);
                 let answer = infra::BootServiceWaitResponse {
                     allocation: (*allocation).into(),
                     ..Default::default()
                 };
-                if !sender.send(Ok(answer)).await {
-                    break;
-                }
+                return Some((Ok(answer), self));
             }
-            let timeout = tokio::time::sleep(POLL);
             tokio::select! {
-                () = sender.closed() => break,
-                () = watcher.changed() => {}
-                () = timeout => {}
+                () = self.watcher.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
             }
-            // apart, so that ten thousand streams that sleep do not keep room for it
-            match Box::pin(look(&app, &uuid, &stream_id)).await {
-                Ok(found) => sent = found,
+            // apart, so that streams that sleep do not keep room for it
+            match Box::pin(look(&self.app, &self.uuid, &self.stream)).await {
+                Ok(found) => self.found = found,
                 Err(error) => {
-                    sender.send(Err(error.into())).await;
-                    break;
+                    self.over = true;
+                    return Some((Err(error.into()), self));
                 }
             }
         }
-        if let Err(error) = Box::pin(withdraw(&app, &uuid, &stream_id)).await {
-            tracing::warn!(machine = uuid, %error, "the machine stays in the pool until this replica's lease ends");
-        }
-    });
-    Ok(stream)
+        None
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // without a runtime the server has ended, and so does its lease
+        let Ok(runtime) = Handle::try_current() else { return };
+        let app = Arc::clone(&self.app);
+        let (uuid, stream) = (mem::take(&mut self.uuid), mem::take(&mut self.stream));
+        runtime.spawn(async move {
+            if let Err(error) = withdraw(&app, &uuid, &stream).await {
+                tracing::warn!(machine = uuid, %error, "the machine stays in the pool until this replica's lease ends");
+            }
+        });
+    }
 }
 
 /// Puts the machine into the pool, or tells its allocation.

@@ -47,6 +47,24 @@ pub(crate) fn open<T: Send + 'static>(app: &App) -> (Sender<T>, ServiceStream<T>
     (Sender { inner, shutdown: app.shutdown.clone(), _open: Open::new() }, Box::pin(stream))
 }
 
+/// A stream that is asked for its next message instead of being filled by a task, for those that sleep by the ten thousand.
+pub(crate) fn ask<T, S, F>(
+    app: &App,
+    state: S,
+    next: impl Fn(S) -> F + Send + 'static,
+) -> ServiceStream<T>
+where
+    T: Send + 'static,
+    S: Send + 'static,
+    F: Future<Output = Option<(Result<T, ConnectError>, S)>> + Send + 'static,
+{
+    let open = Open::new();
+    let stream = futures::stream::unfold(state, next).take_until(app.shutdown.wait());
+    Box::pin(stream.inspect(move |_| {
+        let _open = &open;
+    }))
+}
+
 /// A stream that tells `state` at once, and what `read` finds whenever the watcher is woken and that differs. It is repeated each
 /// minute, as a sign of life and in case a wake-up was lost. The first error is told and ends it.
 pub(crate) fn follow<T, F>(
