@@ -46,7 +46,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     );
 
     let own = static_addresses(stage, &mut machine, &project).await?;
-    let settled = all_ways(&machine, &own)?;
+    let settled = all_ways(&machine, &own, &world, &near)?;
     stage.note(&format!("all ways are open {:.1} s later", settled.as_secs_f64()));
     lines(&machine, &own, &world, &near)?;
     tokio::time::sleep(REPORTED).await;
@@ -58,7 +58,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     ));
 
     stage.delete(near.machine, &project).await?;
-    let taken = all_ways(&machine, &own)?;
+    let taken = all_ways(&machine, &own, &world, &far)?;
     lines(&machine, &own, &world, &far)?;
     stage.note(&format!(
         "the nearer one is deleted: all ways are open again after {:.1} s, as {}",
@@ -78,14 +78,20 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     ))
 }
 
-/// Waits until the machine gets out by translation, and out and in with its own addresses.
-fn all_ways(machine: &StandIn, own: &[IpAddr]) -> Result<Duration> {
+/// Waits until the machine gets out by translation through this firewall, and out and in with its own addresses.
+fn all_ways(machine: &StandIn, own: &[IpAddr], world: &Ear, through: &Wall) -> Result<Duration> {
     let begin = Instant::now();
     let namespace = machine.machine.namespace();
     let private = machine.addresses[0];
     // Twice: what is still on its way to one of the leaves breaks one of several.
     for _ in 0..2 {
-        until(begin, "the way out", || Line::open(&namespace, private, to(0, HTTPS)))?;
+        until(begin, "the way out", || {
+            let Some(mut line) = Line::open(&namespace, private, to(0, HTTPS))? else {
+                return Ok(None);
+            };
+            let there = line.echoes()? && world.last(HTTPS) == Some(through.outside);
+            Ok(there.then_some(line))
+        })?;
         for (family, own) in own.iter().enumerate() {
             until(begin, "the own way out", || Line::open(&namespace, *own, to(family, HTTPS)))?;
             let there = SocketAddr::new(*own, SERVICE);

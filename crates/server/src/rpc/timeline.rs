@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use connectrpc::Router;
 use model::provisioning;
+use proto::api;
 use proto::ext::{self, TimelineServiceExt};
 use store::Tx;
 
@@ -80,7 +81,8 @@ async fn progress(tx: &mut Tx, record: &Record, now_us: i64) -> Result<ext::Prog
         let waiting_for = outlook.waiting_for.to_owned();
         return Ok(ext::Progress { waiting_for, ..Default::default() });
     };
-    let deadline_us = outlook.within_s.map(|seconds| at_us + seconds * 1_000_000);
+    let begin_us = begin(at_us, record.allocation().and_then(allocated_at));
+    let deadline_us = outlook.within_s.map(|seconds| begin_us + seconds * 1_000_000);
     let overdue = deadline_us.is_some_and(|deadline| deadline < now_us);
     let hint = if overdue { format!("; {}", outlook.hint) } else { String::new() };
     Ok(ext::Progress {
@@ -91,4 +93,27 @@ async fn progress(tx: &mut Tx, record: &Record, now_us: i64) -> Result<ext::Prog
         overdue,
         ..Default::default()
     })
+}
+
+/// When that began for which a machine has only some time: with its newest event, or with its allocation if that came later, for a free
+/// machine may wait as long as nobody wants it.
+fn begin(told_us: i64, allocated_us: Option<i64>) -> i64 {
+    allocated_us.map_or(told_us, |allocated_us| told_us.max(allocated_us))
+}
+
+fn allocated_at(allocation: &api::MachineAllocation) -> Option<i64> {
+    let at = allocation.meta.as_option()?.created_at.as_option()?;
+    Some(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_waited_for_long_is_not_late_when_it_is_allocated() {
+        assert_eq!(begin(10, Some(3_000_000)), 3_000_000);
+        assert_eq!(begin(4_000_000, Some(3_000_000)), 4_000_000);
+        assert_eq!(begin(10, None), 10);
+    }
 }
