@@ -1,18 +1,28 @@
-//! What the switch agent reads: answers of FRR about neighbours, their configuration, and messages of the kernel.
+//! What the switch agent reads: answers of FRR about neighbours, their configuration, messages of the kernel, and SONiC's configuration.
 #![no_main]
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../../crates/switch/src/backend/sonic/json.rs"]
+mod json;
 #[path = "../../crates/switch/src/netlink/message.rs"]
 mod message;
 #[path = "../../crates/switch/src/frr/neighbours.rs"]
 mod neighbours;
+#[path = "../../crates/switch/src/netlink/rule.rs"]
+mod rule;
 #[path = "../../crates/switch/src/frr/text.rs"]
 mod text;
+#[path = "../../crates/switch/src/netlink/vlan.rs"]
+mod vlan;
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = message::read(bytes);
+    if let Ok(read) = serde_json::from_slice::<json::Json>(bytes) {
+        let written = serde_json::to_vec(&read).expect("what was read is written");
+        assert!(serde_json::from_slice::<json::Json>(&written).is_ok(), "and read again");
+    }
     if let Ok(answer) = std::str::from_utf8(bytes) {
         let _ = neighbours::parse(answer);
         let _ = text::Config::parse(answer);
