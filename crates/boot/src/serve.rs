@@ -43,6 +43,14 @@ pub async fn run(config: &Config, shutdown: Shutdown) -> Result<()> {
     while !shutdown.is_set() && result.is_ok() {
         let Some(index) = interface(config, &shutdown).await else { break };
         result = on_interface(config, &machines, index, &shutdown).await;
+        // whatever fails because the interface is gone is not wrong with us
+        if let Err(error) = &result
+            && ready(config) != Ok(index)
+        {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the boot interface went while its services began");
+            result = Ok(());
+        }
     }
     shutdown.set();
     prefetching.abort();
