@@ -1,9 +1,11 @@
 //! Streams to clients: a task fills them, a client that goes or a server that stops ends them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use connectrpc::{ConnectError, ServiceStream};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use store::Watcher;
 use tokio::sync::mpsc;
 
@@ -16,6 +18,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 pub(crate) struct Sender<T> {
     // a channel has room for 32 items at once, whatever its capacity
     inner: mpsc::Sender<Box<Result<T, ConnectError>>>,
+    /// So many messages were taken on their way to the client.
+    taken: Arc<AtomicU64>,
     shutdown: daemon::Shutdown,
     _open: Open,
 }
@@ -38,13 +42,23 @@ impl Drop for Open {
 
 /// A stream and the end to write into.
 pub(crate) fn open<T: Send + 'static>(app: &App) -> (Sender<T>, ServiceStream<T>) {
-    let (inner, receiver) = mpsc::channel(1);
-    let stream = futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|item: Box<_>| (*item, receiver))
-    });
+    let (sender, stream) = pair(app.shutdown.clone());
     // a server that stops ends its streams, so that clients go to another replica at once
-    let stream = stream.take_until(app.shutdown.wait());
-    (Sender { inner, shutdown: app.shutdown.clone(), _open: Open::new() }, Box::pin(stream))
+    (sender, Box::pin(stream.take_until(app.shutdown.wait())))
+}
+
+fn pair<T: Send + 'static>(
+    shutdown: daemon::Shutdown,
+) -> (Sender<T>, impl Stream<Item = Result<T, ConnectError>> + Send + 'static) {
+    let (inner, receiver) = mpsc::channel(1);
+    let taken = Arc::new(AtomicU64::new(0));
+    let ends = (receiver, Arc::clone(&taken));
+    let stream = futures::stream::unfold(ends, |(mut receiver, taken)| async move {
+        let item: Box<_> = receiver.recv().await?;
+        taken.fetch_add(1, Ordering::AcqRel);
+        Some((*item, (receiver, taken)))
+    });
+    (Sender { inner, taken, shutdown, _open: Open::new() }, stream)
 }
 
 /// A stream that is asked for its next message instead of being filled by a task, for those that sleep by the ten thousand.
@@ -116,8 +130,10 @@ impl<T> Sender<T> {
 
     /// As [`Self::send`], and returns when the message was taken on its way to the client, not when it only waits for that.
     pub(crate) async fn deliver(&self, item: Result<T, ConnectError>) -> bool {
-        // there is room for one: where another one fits, this one was taken
-        self.send(item).await && self.inner.reserve().await.is_ok()
+        let before = self.taken.load(Ordering::Acquire);
+        // there is room for one: where another one fits, this one was taken; a client may also take it and go
+        self.send(item).await
+            && (self.inner.reserve().await.is_ok() || self.taken.load(Ordering::Acquire) > before)
     }
 
     /// Returns when nobody reads any more.
@@ -133,25 +149,35 @@ impl<T> Sender<T> {
 mod tests {
     use super::*;
 
-    fn pair() -> (Sender<u32>, mpsc::Receiver<Box<Result<u32, ConnectError>>>) {
-        let (inner, receiver) = mpsc::channel(1);
-        (Sender { inner, shutdown: daemon::Shutdown::manual(), _open: Open::new() }, receiver)
-    }
-
     #[tokio::test]
     async fn what_nobody_took_was_not_delivered() {
-        let (sender, mut receiver) = pair();
-        let (delivered, taken) = tokio::join!(sender.deliver(Ok(1)), receiver.recv());
+        let (sender, stream) = pair(daemon::Shutdown::manual());
+        let mut stream = Box::pin(stream);
+        let (delivered, taken) = tokio::join!(sender.deliver(Ok(1)), stream.next());
         assert!(delivered && taken.is_some_and(|item| item.is_ok_and(|number| number == 1)));
 
         let gone = async {
             // after the message was put there
             tokio::task::yield_now().await;
-            assert_eq!(receiver.len(), 1);
-            drop(receiver);
+            assert_eq!(sender.inner.capacity(), 0);
+            drop(stream);
         };
         let (delivered, ()) = tokio::join!(sender.deliver(Ok(2)), gone);
         assert!(!delivered, "the client went before it was taken");
         assert!(!sender.deliver(Ok(3)).await, "and does not come back");
+    }
+
+    #[tokio::test]
+    async fn who_takes_and_goes_has_got_it() {
+        let (sender, stream) = pair(daemon::Shutdown::manual());
+        let mut stream = Box::pin(stream);
+        let take_and_go = async {
+            tokio::task::yield_now().await;
+            let taken = stream.next().await;
+            drop(stream);
+            taken
+        };
+        let (delivered, taken) = tokio::join!(sender.deliver(Ok(1)), take_and_go);
+        assert!(delivered && taken.is_some());
     }
 }
