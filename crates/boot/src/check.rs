@@ -1,65 +1,52 @@
 //! `metal-boot check`: everything that can be found out before a machine stands there and waits.
 
 use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Error, Result};
+use daemon::check::{Findings, readable};
 
 use crate::config::Config;
-use crate::control::Error;
+use crate::control;
 use crate::loader::LOADERS;
 use crate::mac::Mac;
 use crate::serve;
 
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub good: bool,
-    pub text: String,
+/// Prints one line per requirement. Ends with 1 when one is not met.
+///
+/// # Errors
+/// When the configuration cannot be used at all.
+pub async fn run(path: &Path) -> Result<ExitCode> {
+    let config = Config::load(path)?;
+    let mut findings = Findings::default();
+    findings.say("interface", interface(&config));
+    findings.say("token_file", readable(&config.token_file));
+    for name in LOADERS {
+        findings.say("boot loader", readable(&config.loader_dir.join(name)));
+    }
+    findings.say("control plane", control_plane(&config).await);
+    Ok(findings.end())
 }
 
-/// Looks at everything that a configuration names.
-pub async fn look(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![interface(config), readable("token_file", &config.token_file)];
-    findings.extend(LOADERS.map(|name| readable("boot loader", &config.loader_dir.join(name))));
-    findings.push(control_plane(config).await);
-    findings
-}
-
-fn finding(result: Result<String, String>) -> Finding {
-    Finding { good: result.is_ok(), text: result.unwrap_or_else(|text| text) }
-}
-
-fn interface(config: &Config) -> Finding {
+fn interface(config: &Config) -> Result<String> {
     let (name, own) = (&config.network.interface, config.network.address);
-    finding(serve::ready(config).map(|_| format!("interface {name} has the address {own}")))
+    serve::ready(config).map_err(Error::msg)?;
+    Ok(format!("{name} has the address {own}"))
 }
 
-fn readable(what: &str, path: &Path) -> Finding {
-    let read = std::fs::read(path);
-    let path = path.display();
-    finding(match read {
-        Ok(content) if content.is_empty() => Err(format!("{what}: {path} is empty")),
-        Ok(_) => Ok(format!("{what}: {path}")),
-        Err(error) => Err(format!("{what}: {path} cannot be read: {error}")),
-    })
-}
-
-async fn control_plane(config: &Config) -> Finding {
-    let control = match serve::control(config) {
-        Ok(control) => control,
-        Err(error) => return finding(Err(format!("{error:#}"))),
+async fn control_plane(config: &Config) -> Result<String> {
+    let url = &config.api_url;
+    let recipe =
+        serve::control(config)?.recipe(Mac([0; 6])).await.map_err(|error| match error {
+            control::Error::Away(_) => Error::new(error).context(url.clone()),
+            control::Error::Refused(why) => Error::msg(format!("{url} refuses: {why}")),
+        })?;
+    let initrds = match &recipe.initrds[..] {
+        [] => "no initrd".to_owned(),
+        initrds => initrds.join(", "),
     };
-    finding(match control.recipe(Mac([0; 6])).await {
-        Ok(recipe) => Ok(format!(
-            "machines of partition {} boot {} with {} and the command line {:?}",
-            config.partition,
-            recipe.kernel,
-            if recipe.initrds.is_empty() {
-                "no initrd".to_owned()
-            } else {
-                recipe.initrds.join(", ")
-            },
-            recipe.cmdline,
-        )),
-        Err(error @ Error::Away(_)) => Err(format!("{}: {error}", config.api_url)),
-        Err(Error::Refused(why)) => Err(format!("{} refuses: {why}", config.api_url)),
-    })
+    Ok(format!(
+        "machines of partition {} boot {} with {initrds} and the command line {:?}",
+        config.partition, recipe.kernel, recipe.cmdline,
+    ))
 }

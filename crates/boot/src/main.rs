@@ -1,9 +1,10 @@
 //! `metal-boot`: lets the machines of a partition boot from the network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use boot::config::Config;
 use clap::{Parser, Subcommand};
 
@@ -17,67 +18,42 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves until SIGTERM or SIGINT.
-    Serve {
-        /// Configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
-    /// Says whether the configuration can be served now; serves nothing.
-    Check {
-        /// Configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
+    /// Run until told to stop.
+    Serve(Configured),
+    /// Check the configuration and whether it can be served now; serves nothing.
+    Check(Configured),
+}
+
+#[derive(clap::Args)]
+struct Configured {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("metal-boot: no threads: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = runtime.block_on(async {
-        match arguments.command {
-            Command::Serve { config } => serve(config).await,
-            Command::Check { config } => check(config).await,
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("metal-boot: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("no threads")?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(with) => serve(&with.config).await,
+            Command::Check(with) => boot::check::run(&with.config).await,
         }
     });
     // a download in progress is not waited for
     runtime.shutdown_timeout(Duration::from_millis(500));
-    code
+    result
 }
 
-async fn serve(path: PathBuf) -> ExitCode {
+async fn serve(path: &Path) -> Result<ExitCode> {
     daemon::telemetry::init("metal-boot");
     let shutdown = daemon::Shutdown::on_signals();
-    let result = match Config::load(&path) {
-        Ok(config) => boot::serve::run(&config, shutdown).await,
-        Err(error) => Err(error),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn check(path: PathBuf) -> ExitCode {
-    let config = match Config::load(&path) {
-        Ok(config) => config,
-        Err(error) => {
-            println!("BAD  {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let findings = boot::check::look(&config).await;
-    for finding in &findings {
-        println!("{} {}", if finding.good { "ok  " } else { "BAD " }, finding.text);
-    }
-    if findings.iter().all(|finding| finding.good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    boot::serve::run(&Config::load(path)?, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
 }

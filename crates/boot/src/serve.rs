@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use client::{Client, TokenSource};
+use client::Client;
 use daemon::Shutdown;
 use futures::future::try_join_all;
 
@@ -69,11 +70,15 @@ fn unusable(config: &Config) -> String {
 }
 
 fn told(config: &Config) -> Result<Told> {
+    let pem = |path: &PathBuf| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("machine.ca_cert_file: {} cannot be read", path.display()))
+    };
     Ok(Told {
         partition: config.partition.clone(),
         api_url: config.machine_api_url().to_owned(),
         ntp_servers: config.machine.ntp_servers.clone(),
-        ca_cert: pem(config.machine.ca_cert_file.as_deref(), "machine.ca_cert_file")?,
+        ca_cert: config.machine.ca_cert_file.as_ref().map(pem).transpose()?,
     })
 }
 
@@ -82,25 +87,14 @@ fn told(config: &Config) -> Result<Told> {
 /// # Errors
 /// When its URL or certificate cannot be used.
 pub fn control(config: &Config) -> Result<Control> {
-    let client = Client::new(client::Config {
-        url: config.api_url.clone(),
-        token: TokenSource::File(config.token_file.clone()),
-        ca_cert_pem: pem(config.ca_cert_file.as_deref(), "ca_cert_file")?,
-    })?;
+    let ca_cert = config.ca_cert_file.as_deref();
+    let client = Client::of_agent(&config.api_url, &config.token_file, ca_cert)?;
     Ok(Control::new(
         client,
         config.partition.clone(),
         config.switch.clone(),
         config.machine_user.clone(),
     ))
-}
-
-fn pem(path: Option<&std::path::Path>, key: &str) -> Result<Option<String>> {
-    path.map(|path| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("{key}: {} cannot be read", path.display()))
-    })
-    .transpose()
 }
 
 /// Waits until the interface exists and has our address: at boot we may be earlier than the network.

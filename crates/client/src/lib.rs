@@ -26,6 +26,7 @@ mod token;
 mod transport;
 mod wire;
 
+use std::path::Path;
 use std::time::Duration;
 
 use connectrpc::client::ClientConfig;
@@ -60,6 +61,9 @@ pub enum Error {
         "the API URL {url:?} cannot be used: {reason}; write it like http://HOST:PORT or https://HOST"
     )]
     Url { url: String, reason: String },
+    /// The file with the certificate authorities cannot be read.
+    #[error("ca_cert_file: {path} cannot be read")]
+    CaCertFile { path: String, source: std::io::Error },
     /// The certificate authorities cannot be used.
     #[error("the CA certificate cannot be used: {0}")]
     CaCert(String),
@@ -93,6 +97,27 @@ impl Client {
             .with_default_max_message_size(MAX_MESSAGE)
             .with_default_header("user-agent", concat!("metal/", env!("CARGO_PKG_VERSION")));
         Ok(Self { transport, config })
+    }
+
+    /// The client of an agent: its token is in a file, and perhaps the certificate authorities are.
+    ///
+    /// # Errors
+    /// When the URL is malformed or no certificate authority can be read.
+    pub fn of_agent(
+        url: &str,
+        token_file: &Path,
+        ca_cert_file: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let read = |path: &Path| {
+            let path_text = path.display().to_string();
+            std::fs::read_to_string(path)
+                .map_err(|source| Error::CaCertFile { path: path_text, source })
+        };
+        Self::new(Config {
+            url: url.to_owned(),
+            token: TokenSource::File(token_file.to_owned()),
+            ca_cert_pem: ca_cert_file.map(read).transpose()?,
+        })
     }
 
     /// How long unary calls are tried again while the server is away; 30 s unless told.
@@ -161,6 +186,9 @@ mod tests {
                 ca_cert_pem: Some(pem.into()),
             })
         };
+        let file =
+            Client::of_agent("https://api.example", Path::new("t"), Some(Path::new("no.pem")));
+        assert_eq!(file.unwrap_err().to_string(), "ca_cert_file: no.pem cannot be read");
         assert!(matches!(with("nothing"), Err(Error::CaCert(_))));
         assert!(matches!(
             with("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),

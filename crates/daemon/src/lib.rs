@@ -1,5 +1,5 @@
-//! What every process shares: telemetry, shutdown, the repeated loop, configuration files, metrics, what is kept
-//! on disk.
+//! What every process shares: telemetry, shutdown, the repeated loop, configuration files and their check, metrics,
+//! what is kept on disk.
 //!
 //! ```no_run
 //! #[tokio::main]
@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+pub mod check;
 pub mod config;
 mod every;
 pub mod metrics;

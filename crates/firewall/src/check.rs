@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use daemon::check::{Findings, readable, writable};
 use netconf::firewall::rules::{self, Protocol, Rule, Rules};
 use netconf::firewall::{Kind, Network};
 
@@ -16,40 +17,24 @@ use crate::filter::{Filter, forwards};
 /// When the configuration cannot be used at all.
 pub fn run(path: &Path) -> Result<ExitCode> {
     let config = Config::load(path)?;
-    let mut good = true;
-    let mut say = |what: &str, result: Result<String>| match result {
-        Ok(detail) => println!("ok    {what}: {detail}"),
-        Err(error) => {
-            good = false;
-            println!("bad   {what}: {error:#}");
-        }
-    };
-    say("configuration", Ok(format!("firewall {}", config.machine)));
-    let token = std::fs::read_to_string(&config.token_file);
-    say("token_file", token.map(|_| config.token_file.display().to_string()).map_err(Into::into));
-    say("state_dir", writable(&config.state_dir));
+    let mut findings = Findings::default();
+    findings.say("configuration", Ok(format!("firewall {}", config.machine)));
+    findings.say("token_file", readable(&config.token_file));
+    findings.say("state_dir", writable(&config.state_dir));
     let filter = Filter::new(&config.nft);
-    say(
+    findings.say(
         "nft",
         filter.observe().map(|seen| format!("{} objects in the filter", seen.objects.len())),
     );
     let text = everything(&config).and_then(|text| filter.try_out(&text));
-    say("kernel", text.map(|()| "takes every kind of rule".to_owned()));
-    say(
+    findings.say("kernel", text.map(|()| "takes every kind of rule".to_owned()));
+    findings.say(
         "forwarding",
         forwards()
             .then(|| "both families are forwarded".to_owned())
             .context("nothing is forwarded; the agent switches it on when its filter is in place"),
     );
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn writable(folder: &Path) -> Result<String> {
-    std::fs::create_dir_all(folder)?;
-    let file = folder.join("check");
-    std::fs::write(&file, "")?;
-    std::fs::remove_file(&file)?;
-    Ok(folder.display().to_string())
+    Ok(findings.end())
 }
 
 /// A table that uses all that any table may use.

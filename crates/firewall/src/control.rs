@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use client::{Client, TokenSource};
+use client::Client;
 use daemon::Shutdown;
 use proto::ext;
 
@@ -33,20 +33,10 @@ impl Control {
     /// # Errors
     /// The URL or the certificate authorities cannot be used.
     pub fn new(config: &Config) -> Result<Self> {
-        let ca_cert_pem = match &config.ca_cert_file {
-            Some(file) => Some(
-                fs::read_to_string(file)
-                    .with_context(|| format!("ca_cert_file: {} cannot be read", file.display()))?,
-            ),
-            None => None,
-        };
-        let client = Client::new(client::Config {
-            url: config.api_url.clone(),
-            token: TokenSource::File(config.token_file.clone()),
-            ca_cert_pem,
-        })?
-        .with_patience(PATIENCE)
-        .with_timeout(PATIENCE);
+        let ca_cert = config.ca_cert_file.as_deref();
+        let client = Client::of_agent(&config.api_url, &config.token_file, ca_cert)?
+            .with_patience(PATIENCE)
+            .with_timeout(PATIENCE);
         let (machine, token_file) = (config.machine.clone(), config.token_file.clone());
         Ok(Self { client, machine, token_file })
     }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use client::{Client, TokenSource};
+use client::Client;
 use daemon::Shutdown;
 use switch::agent::Agent;
 use switch::backend::device::Device;
@@ -54,18 +54,8 @@ async fn main() -> ExitCode {
 
 fn agent(path: &Path) -> Result<(Arc<Config>, Arc<Agent<Device>>)> {
     let config = Arc::new(Config::load(path)?);
-    let ca_cert_pem = match &config.ca_cert_file {
-        Some(file) => Some(
-            std::fs::read_to_string(file)
-                .with_context(|| format!("ca_cert_file: {} cannot be read", file.display()))?,
-        ),
-        None => None,
-    };
-    let client = Client::new(client::Config {
-        url: config.api_url.clone(),
-        token: TokenSource::File(config.token_file.clone()),
-        ca_cert_pem,
-    })?;
+    let ca_cert = config.ca_cert_file.as_deref();
+    let client = Client::of_agent(&config.api_url, &config.token_file, ca_cert)?;
     let backend = Device::open(&config)?;
     let control = Control::new(client, config.id.clone());
     Ok((config.clone(), Arc::new(Agent::new(config, backend, control))))
