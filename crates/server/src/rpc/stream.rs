@@ -72,11 +72,11 @@ where
     S: Send + 'static,
     F: Future<Output = Option<(Result<T, ConnectError>, S)>> + Send + 'static,
 {
-    let open = Open::new();
-    let stream = futures::stream::unfold(state, next).take_until(app.shutdown.wait());
-    Box::pin(stream.inspect(move |_| {
-        let _open = &open;
-    }))
+    let stream = futures::stream::unfold((state, Open::new()), move |(state, open)| {
+        let next = next(state);
+        async { next.await.map(|(item, state)| (item, (state, open))) }
+    });
+    Box::pin(stream.take_until(app.shutdown.wait()))
 }
 
 /// A stream that tells `state` at once, and what `read` finds whenever the watcher is woken and that differs. It is repeated each

@@ -102,8 +102,7 @@ fn begin(told_us: i64, allocated_us: Option<i64>) -> i64 {
 }
 
 fn allocated_at(allocation: &api::MachineAllocation) -> Option<i64> {
-    let at = allocation.meta.as_option()?.created_at.as_option()?;
-    Some(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000)
+    Some(wire::micros(allocation.meta.as_option()?.created_at.as_option()?))
 }
 
 #[cfg(test)]
