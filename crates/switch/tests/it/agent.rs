@@ -1,52 +1,38 @@
 //! The life of machines on a leaf, as packets and routes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::Shutdown;
 use lldp::{ChassisId, Frame, PortId};
 use proto::api;
-use switch::agent::Agent;
-use switch::backend::device::Device;
-use switch::control::Control;
 use switch::speaker::{Speaker, addresses};
-use tokio::task::JoinHandle;
 
-use crate::fake::{Fake, nic, within};
+use crate::fake::{Fake, nic};
+use crate::running::{Running, eventually, patiently};
 use crate::world::World;
 
 const MACHINE: &str = "4d4c4142-0000-4000-8000-000000000001";
 const FILTER: &[&str] = &["10.128.0.0/22", "2001:db8:1::/64"];
 
-struct Running {
-    shutdown: Shutdown,
-    task: JoinHandle<()>,
-}
-
 fn start(world: &World, url: &str) -> Running {
-    let config = world.config(url);
-    let control = Control::new(Fake::client(url), config.id.clone());
-    let agent = Arc::new(Agent::new(config.clone(), Device::open(&config).unwrap(), control));
-    let shutdown = Shutdown::manual();
-    Running { task: tokio::spawn(agent.run(shutdown.clone())), shutdown }
-}
-
-impl Running {
-    async fn stop(self) {
-        self.shutdown.set();
-        self.task.await.unwrap();
-    }
+    Running::start(world.config(url))
 }
 
 /// Waits until the routes of a namespace are like this; tells how long it took.
 async fn routes(world: &World, of: &str, like: impl Fn(&str) -> bool) -> Duration {
     let started = Instant::now();
-    within(30, &format!("such routes in {of}"), || {
+    eventually(&format!("such routes in {of}"), || {
         let text = world.ip(of, "route") + &world.ip(of, "-6 route");
         like(&text).then_some(())
     })
     .await;
     started.elapsed()
+}
+
+/// How often the exit's session with the leaf came up.
+fn sessions(world: &World) -> u64 {
+    world.neighbour("exit", "leaf")["connectionsEstablished"].as_u64().unwrap_or_default()
 }
 
 fn master(world: &World, port: &str) -> Option<String> {
@@ -61,7 +47,7 @@ fn a_machine_comes_and_goes() {
         let (fake, url) = Fake::start(true).await;
         let since = fake.say(1, vec![nic("swp1", None, &[]), nic("swp2", None, &[])], &[]);
         let agent = start(&world, &url);
-        let (_, first) = fake.heartbeat(since, |_| true).await;
+        let (_, first) = fake.applied(1, since).await;
         assert_eq!(first.error, None);
         assert_eq!(first.port_states.len(), 2);
         assert_eq!(
@@ -83,7 +69,7 @@ fn a_machine_comes_and_goes() {
             vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", None, &[])],
             &[(MACHINE, "swp1")],
         );
-        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        let (took, applied) = fake.applied(2, since).await;
         assert_eq!(applied.error, None);
         assert_eq!(master(&world, "swp1"), None);
         eprintln!("allocated: heartbeat after {took:?}");
@@ -103,7 +89,7 @@ fn a_machine_comes_and_goes() {
 
         let since =
             fake.say(3, vec![nic("swp1", None, &[]), nic("swp2", None, &[])], &[(MACHINE, "swp1")]);
-        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        let (took, applied) = fake.applied(3, since).await;
         eprintln!("deleted: heartbeat after {took:?}");
         assert_eq!(applied.error, None);
         assert!(!applied.bgp_port_states.contains_key("swp1"));
@@ -133,7 +119,7 @@ fn what_somebody_changes_by_hand_is_healed() {
 
         let healed = async |what: &str, is: &dyn Fn() -> bool| {
             let started = Instant::now();
-            within(5, what, || is().then_some(())).await;
+            eventually(what, || is().then_some(())).await;
             eprintln!("{what}: healed after {:?}", started.elapsed());
         };
         world.ip("leaf", "link set swp1 master boot");
@@ -149,10 +135,11 @@ fn what_somebody_changes_by_hand_is_healed() {
         world.vtysh("leaf", "ip prefix-list metal-swp1-in seq 7 permit 10.66.0.0/16 le 32\n");
         healed("a wider filter", &|| !running("10.66.0.0/16")).await;
 
+        let before = sessions(&world);
         world.kill_frr("leaf");
         world.start_frr("leaf");
         let started = Instant::now();
-        routes(&world, "exit", |text| !text.contains("10.128.0.1")).await;
+        eventually("new session", || (sessions(&world) > before).then_some(())).await;
         routes(&world, "exit", |text| text.contains("10.128.0.1 ")).await;
         eprintln!("routing daemons that crashed: traffic is back after {:?}", started.elapsed());
         agent.stop().await;
@@ -198,8 +185,12 @@ fn a_leaf_starts_without_the_control_plane() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
         let before = world.vtysh("leaf", "show running-config");
+        let forwards = "/proc/sys/net/ipv4/ip_forward";
+        std::fs::write(forwards, "0").unwrap();
         let agent = start(&world, "http://127.0.0.1:1");
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // This it does without being told, so it has looked; it ends when it has done the rest.
+        let acts = || (std::fs::read_to_string(forwards).unwrap() == "1\n").then_some(());
+        eventually("forwarding of packets", acts).await;
         agent.stop().await;
         assert_eq!(world.vtysh("leaf", "show running-config"), before);
     });
@@ -231,29 +222,40 @@ fn machines_phone_home() {
         fake.heartbeat(since, |h| h.error.is_none()).await;
 
         // From both links of the machine; only one is where the control plane knows it.
-        let heard = speak(&world, "provisioned since 2026-11-21T07:00:00Z", 3).await;
-        assert_eq!(heard, ["leaf01 swp1", "leaf01 swp2"]);
-        within(5, "phoning home", || (!fake.state.lock().unwrap().events.is_empty()).then_some(()))
-            .await;
+        phone_home(&world, &fake).await;
         let events = std::mem::take(&mut fake.state.lock().unwrap().events);
-        let [(_, machine, event)] = &events[..] else { panic!("{events:?}") };
+        let [(machine, event)] = &events[..] else { panic!("{events:?}") };
         assert_eq!(machine, MACHINE);
         assert_eq!(event.event.to_i32(), 10);
         assert_eq!(event.message, "provisioned since 2026-11-21T07:00:00Z");
 
-        speak(&world, "metal-installer waiting", 1).await;
+        speak(&world, "metal-installer waiting", |rounds, _| rounds == 3).await;
         assert!(fake.state.lock().unwrap().events.is_empty());
         agent.stop().await;
     });
 }
 
-/// The machine sends twice a second and tells whom it heard.
-async fn speak(world: &World, description: &'static str, seconds: u64) -> Vec<String> {
+/// The machine speaks until it is heard and has heard the leaf on both its links.
+async fn phone_home(world: &World, fake: &Arc<Fake>) {
+    let fake = fake.clone();
+    let enough = move |_, heard: &BTreeSet<String>| {
+        heard.len() >= 2 && !fake.state.lock().unwrap().events.is_empty()
+    };
+    let heard = speak(world, "provisioned since 2026-11-21T07:00:00Z", enough).await;
+    assert!(heard.iter().eq(["leaf01 swp1", "leaf01 swp2"]), "{heard:?}");
+}
+
+/// The machine sends twice a second until it is `enough`, by rounds and by whom it heard.
+async fn speak(
+    world: &World,
+    description: &'static str,
+    enough: impl Fn(u32, &BTreeSet<String>) -> bool + Send + 'static,
+) -> BTreeSet<String> {
     let work = async move || {
         let speaker = Speaker::open().unwrap();
-        let mut heard = std::collections::BTreeSet::new();
-        let end = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < end {
+        let (mut rounds, mut heard) = (0, BTreeSet::new());
+        while !enough(rounds, &heard) {
+            rounds += 1;
             for (name, address) in addresses().unwrap() {
                 let mut frame =
                     Frame::new(ChassisId::Mac(address.mac), PortId::InterfaceName(name), 30);
@@ -273,9 +275,9 @@ async fn speak(world: &World, description: &'static str, seconds: u64) -> Vec<St
                 }
             }
         }
-        heard.into_iter().collect()
+        heard
     };
-    world.beside("m1", work).await
+    patiently("word of both links", world.beside("m1", work)).await
 }
 
 /// The VRF that a port is in, or the bridge in the underlay.
@@ -298,17 +300,17 @@ fn a_tenant_has_a_network_of_its_own() {
         let free = || vec![nic("swp1", None, &[]), nic("swp2", None, &[])];
         let since = fake.say(1, free(), &[]);
         let agent = start(&world, &url);
-        fake.heartbeat(since, |_| true).await;
+        fake.applied(1, since).await;
 
         // The same addresses in two networks.
         let both = || vec![nic("swp1", Some("vrf7"), FILTER), nic("swp2", Some("vrf8"), FILTER)];
         let since = fake.say(2, both(), &[(MACHINE, "swp1")]);
-        let (took, applied) = fake.heartbeat(since, |_| true).await;
+        let (took, applied) = fake.applied(2, since).await;
         assert_eq!(applied.error, None);
         eprintln!("allocated: heartbeat after {took:?}");
         assert_eq!((&*place(&world, "swp1"), &*place(&world, "swp2")), ("vrf7", "vrf8"));
         let table = |vrf: &str| world.ip_in_vrf(vrf, "route") + &world.ip_in_vrf(vrf, "-6 route");
-        within(30, "routes in the VRF", || {
+        eventually("routes in the VRF", || {
             let table = table("vrf7");
             (table.contains("10.128.0.1 ") && table.contains("2001:db8:1::1 ")).then_some(())
         })
@@ -326,38 +328,41 @@ fn a_tenant_has_a_network_of_its_own() {
         })
         .await;
         // The machine is still heard and still hears.
-        let heard = speak(&world, "provisioned since 2026-11-21T07:00:00Z", 3).await;
-        assert_eq!(heard, ["leaf01 swp1", "leaf01 swp2"]);
-        within(5, "phoning home", || (!fake.state.lock().unwrap().events.is_empty()).then_some(()))
-            .await;
+        phone_home(&world, &fake).await;
 
         // By hand: what is gone comes back, who is elsewhere goes where it belongs.
         let started = Instant::now();
         world.ip_in_vrf("vrf7", "link del vni7");
-        within(5, "a VXLAN end that is gone", || {
+        eventually("a VXLAN end that is gone", || {
             world.ip_in_vrf("vrf7", "-d -o link show").contains("vxlan id 7 ").then_some(())
         })
         .await;
         eprintln!("a VXLAN end that is gone: healed after {:?}", started.elapsed());
         let started = Instant::now();
         world.within("leaf", async || move_port("vrf7", "swp1", "vrf8"));
-        within(5, "a port in a foreign network", || {
+        eventually("a port in a foreign network", || {
             (place(&world, "swp1") == "vrf7").then_some(())
         })
         .await;
         eprintln!("a port in a foreign network: healed after {:?}", started.elapsed());
-        within(30, "its routes", || table("vrf7").contains("10.128.0.1 ").then_some(())).await;
+        eventually("its routes", || table("vrf7").contains("10.128.0.1 ").then_some(())).await;
 
         // The routing daemons crash, the agent starts again without a control plane.
         world.kill_frr("leaf");
         world.start_frr("leaf");
         let started = Instant::now();
-        within(30, "routes after the crash", || {
+        eventually("routes after the crash", || {
             world.vtysh("leaf", "show ip route vrf vrf7").contains("10.128.0.1/32").then_some(())
         })
         .await;
         eprintln!("routing daemons that crashed: routes are back after {:?}", started.elapsed());
+        agent.stop().await;
+
+        // What the next one finds is as it should be.
         let before = world.vtysh("leaf", "show running-config");
+        let since = Instant::now();
+        let agent = start(&world, &url);
+        fake.heartbeat(since, |h| h.error.is_none()).await;
         agent.stop().await;
         assert_eq!(world.vtysh("leaf", "show running-config"), before);
 
@@ -366,11 +371,11 @@ fn a_tenant_has_a_network_of_its_own() {
         // the first ones may still be about the saved state, which daemons that have just started take in a second round
         let (took, _) = fake.heartbeat(since, |h| h.error.is_none()).await;
         eprintln!("deleted: heartbeat without error after {took:?}");
-        within(20, "way back into the boot network", || {
+        eventually("way back into the boot network", || {
             (place(&world, "swp1") == "boot" && place(&world, "swp2") == "boot").then_some(())
         })
         .await;
-        within(20, "end of the last VRF", || {
+        eventually("end of the last VRF", || {
             let names =
                 world.within("leaf", async || std::fs::read_dir("/run/netns").unwrap().count());
             let configured = world.vtysh("leaf", "show running-config").contains("vrf");

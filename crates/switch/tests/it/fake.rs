@@ -11,12 +11,23 @@ use connectrpc::{
 use proto::{api, ext, infra};
 use tokio::sync::watch;
 
+use crate::running::eventually;
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) registered: Option<api::Switch>,
-    pub(crate) heartbeats: Vec<(Instant, infra::SwitchServiceHeartbeatRequest)>,
+    pub(crate) heartbeats: Vec<Heartbeat>,
     pub(crate) confirmed: Vec<u64>,
-    pub(crate) events: Vec<(Instant, String, api::MachineProvisioningEvent)>,
+    pub(crate) events: Vec<(String, api::MachineProvisioningEvent)>,
+}
+
+/// One that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Heartbeat {
+    at: Instant,
+    /// What was confirmed last before it.
+    confirmed: Option<u64>,
+    request: infra::SwitchServiceHeartbeatRequest,
 }
 
 pub(crate) struct Fake {
@@ -72,25 +83,30 @@ impl Fake {
         since: Instant,
         like: impl Fn(&infra::SwitchServiceHeartbeatRequest) -> bool,
     ) -> (Duration, infra::SwitchServiceHeartbeatRequest) {
-        let found = within(40, "a heartbeat", || {
-            let state = self.state.lock().unwrap();
-            let mut new = state.heartbeats.iter().filter(|(at, _)| *at >= since);
-            new.find(|(_, heartbeat)| like(heartbeat)).cloned()
-        });
-        let (at, heartbeat) = found.await;
-        (at.duration_since(since), heartbeat)
+        self.first(since, |heartbeat| like(&heartbeat.request)).await
     }
-}
 
-/// Asks until there is an answer, at most so many seconds.
-pub(crate) async fn within<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(started.elapsed() < Duration::from_secs(seconds), "no {what} within {seconds} s");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    /// The first heartbeat after this generation was confirmed: others may have been on their way when it was said.
+    pub(crate) async fn applied(
+        &self,
+        generation: u64,
+        since: Instant,
+    ) -> (Duration, infra::SwitchServiceHeartbeatRequest) {
+        self.first(since, |heartbeat| heartbeat.confirmed == Some(generation)).await
+    }
+
+    async fn first(
+        &self,
+        since: Instant,
+        like: impl Fn(&Heartbeat) -> bool,
+    ) -> (Duration, infra::SwitchServiceHeartbeatRequest) {
+        let found = eventually("such heartbeat", || {
+            let state = self.state.lock().unwrap();
+            let mut new = state.heartbeats.iter().filter(|heartbeat| heartbeat.at >= since);
+            new.find(|heartbeat| like(heartbeat)).cloned()
+        });
+        let Heartbeat { at, request, .. } = found.await;
+        (at.duration_since(since), request)
     }
 }
 
@@ -142,7 +158,9 @@ impl infra::SwitchService for Fake {
     ) -> ServiceResult<infra::SwitchServiceHeartbeatResponse> {
         let request = request.to_owned_message();
         protovalidate_buffa::Validate::validate(&request).unwrap();
-        self.state.lock().unwrap().heartbeats.push((Instant::now(), request));
+        let mut state = self.state.lock().unwrap();
+        let confirmed = state.confirmed.last().copied();
+        state.heartbeats.push(Heartbeat { at: Instant::now(), confirmed, request });
         Response::ok(infra::SwitchServiceHeartbeatResponse::default())
     }
 }
@@ -204,9 +222,7 @@ impl infra::EventService for Fake {
         let request = request.to_owned_message();
         let mut state = self.state.lock().unwrap();
         let count = request.events.len() as u64;
-        state.events.extend(
-            request.events.into_iter().map(|(machine, event)| (Instant::now(), machine, event)),
-        );
+        state.events.extend(request.events);
         Response::ok(infra::EventServiceSendResponse { events: count, ..Default::default() })
     }
 }

@@ -13,7 +13,7 @@ const INSIDE: &str = "SWITCH_TEST_IN_GUEST";
 /// Where this program is in the guest.
 const PROGRAM: &str = "/usr/bin/it";
 /// Software emulation on a busy host.
-const PATIENCE: Duration = Duration::from_secs(580);
+const PATIENCE: Duration = Duration::from_secs(1500);
 
 /// A leaf with an uplink, two ports and routing daemons; what is at the other ends is up and silent.
 const LEAF: &str = r"
@@ -145,7 +145,7 @@ fn config(backend: &str) -> Arc<Config> {
         backend = "{backend}"
         [policy]
         # a host that does much else does not count as a dead neighbour
-        hold_seconds = 60
+        hold_seconds = 180
         "#
     );
     Arc::new(toml::from_str(&text).unwrap())

@@ -10,6 +10,8 @@ mod contract;
 mod fake;
 mod in_guest;
 mod kernel_vrfs;
+mod running;
 mod scale;
 mod sonic;
+mod vty;
 mod world;

@@ -144,6 +144,13 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What bgpd of a namespace says about a neighbour.
+    pub(crate) fn neighbour(&self, of: &str, name: &str) -> serde_json::Value {
+        let text = self.vtysh(of, &format!("show bgp neighbors {name} json"));
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        value[name].take()
+    }
+
     /// The answer of `ip` in a namespace.
     pub(crate) fn ip(&self, of: &str, arguments: &str) -> String {
         let line = format!("ip -n {} {arguments}", self.space(of));

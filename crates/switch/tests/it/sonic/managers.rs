@@ -33,7 +33,8 @@ pub(crate) struct Managers {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    pause: AtomicBool,
+    /// Whether they hang. Held while they do something.
+    paused: tokio::sync::Mutex<bool>,
     broken: Mutex<Vec<String>>,
 }
 
@@ -46,10 +47,12 @@ impl Managers {
         let thread = world.spawn("leaf", async move || {
             let mut following = Following::new(&socket, own.clone()).await;
             while !own.stop.load(Ordering::Relaxed) {
-                if !own.pause.load(Ordering::Relaxed) {
+                let paused = own.paused.lock().await;
+                if !*paused {
                     following.follow().await;
                     let _ = ready.send(());
                 }
+                drop(paused);
                 tokio::time::sleep(Duration::from_millis(15)).await;
             }
         });
@@ -57,11 +60,9 @@ impl Managers {
         Self { shared, thread: Some(thread) }
     }
 
-    /// They hang, until they go on.
-    pub(crate) fn pause(&self, pause: bool) {
-        self.shared.pause.store(pause, Ordering::Relaxed);
-        // A round that had begun ends.
-        std::thread::sleep(Duration::from_millis(200));
+    /// They hang, until they go on. A round that had begun ends before.
+    pub(crate) async fn pause(&self, pause: bool) {
+        *self.shared.paused.lock().await = pause;
     }
 
     /// What they would not have survived.

@@ -35,7 +35,7 @@ impl Redis {
         *self.server.lock().unwrap() = Some(server);
         let begin = Instant::now();
         while self.run(4, &["PING"]) != "PONG" {
-            assert!(begin.elapsed() < Duration::from_secs(20), "redis-server does not answer");
+            assert!(begin.elapsed() < Duration::from_secs(120), "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -62,6 +62,13 @@ impl Redis {
         command.arg("-s").arg(&self.socket).args(["-n", &base.to_string()]).args(words);
         let output = command.stderr(Stdio::null()).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// How many commands there were, the one that asks among them.
+    pub(crate) fn commands(&self) -> usize {
+        let said = self.run(0, &["INFO", "stats"]);
+        let count = said.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        count.unwrap().trim().parse().unwrap()
     }
 
     /// As SONiC does with its file when it boots.
