@@ -10,7 +10,7 @@ use daemon::check::{Findings, readable, writable};
 use crate::backend::Backend;
 use crate::backend::device::Device;
 use crate::config::Config;
-use crate::frr::Vtysh;
+use crate::frr::Daemons;
 
 /// Prints one line per requirement. Ends with 1 when one is not met.
 ///
@@ -22,14 +22,14 @@ pub async fn run(path: &Path) -> Result<ExitCode> {
     findings.say("configuration", Ok(format!("switch {} in {}", config.id, config.partition)));
     findings.say("token_file", readable(&config.token_file));
     findings.say("state_dir", writable(&config.state_dir));
-    let vtysh = Vtysh::new(config.frr.vtysh.clone(), config.frr.pathspace.clone());
+    let daemons = Daemons::new(&config.frr);
     let name = if config.frr.pathspace.is_empty() { "default" } else { &config.frr.pathspace };
     findings.say(
         "routing daemons",
-        vtysh
-            .running()
-            .await
-            .map(|running| format!("pathspace {name}, {} lines run", running.lines().len())),
+        daemons.running().await.map(|running| {
+            let lines = running.lines().len();
+            format!("pathspace {name}, {}, {lines} lines run", daemons.way())
+        }),
     );
     let device = Device::open(&config)?;
     if let Device::Sonic(sonic) = &device {

@@ -64,6 +64,9 @@ pub struct Config {
     pub sonic: sonic::Settings,
 }
 
+/// FRR's own program.
+pub(crate) const VTYSH: &str = "vtysh";
+
 /// The routing daemons.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -72,13 +75,16 @@ pub struct Frr {
     pub pathspace: String,
     /// The program that speaks with them.
     pub vtysh: PathBuf,
+    /// Folder with the daemons' sockets, by which they are asked instead; empty for never. Without it FRR's own folder, if it is there and
+    /// `vtysh` is FRR's own.
+    pub sockets: Option<PathBuf>,
     /// Lines of the running configuration that start so belong to somebody else and stay.
     pub keep: Vec<String>,
 }
 
 impl Default for Frr {
     fn default() -> Self {
-        Self { pathspace: String::new(), vtysh: "vtysh".into(), keep: Vec::new() }
+        Self { pathspace: String::new(), vtysh: VTYSH.into(), sockets: None, keep: Vec::new() }
     }
 }
 

@@ -4,10 +4,13 @@
 //! should run and only the difference is sent.
 
 pub mod change;
+pub mod daemons;
 pub mod neighbours;
 pub mod text;
+pub mod vty;
 pub mod vtysh;
 
 pub use change::Change;
+pub use daemons::Daemons;
 pub use text::{Config, Line};
 pub use vtysh::Vtysh;

@@ -1,34 +1,40 @@
-//! What all backends on Linux share: the boot bridge, switches of the kernel, and FRR by its shell.
+//! What all backends on Linux share: the boot bridge, switches of the kernel, and FRR.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Place;
 use crate::config::Config as Settings;
 use crate::frr::change::unpeer;
+use crate::frr::daemons::{BFDD, BGPD, ZEBRA};
 use crate::frr::neighbours::{self, Session};
-use crate::frr::{Change, Config, Vtysh};
+use crate::frr::{Change, Config, Daemons};
 use crate::netlink::{self, Link};
 
 /// FRR prints some lines only once others are there; more rounds than this mean that it never ends.
 const ROUNDS: usize = 3;
+/// FRR looks for new namespaces once a second, and hears of other VRFs at once.
+const SEEN: Duration = Duration::from_secs(5);
 /// Routers forward packets of both families.
 pub(super) const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
 /// The namespace that the agent runs in, and its routing daemons.
 pub(super) struct Linux {
     pub(super) settings: Arc<Settings>,
-    vtysh: Vtysh,
+    daemons: Daemons,
+    /// What FRR understood last.
+    understood: Mutex<String>,
 }
 
 impl Linux {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        let vtysh = Vtysh::new(settings.frr.vtysh.clone(), settings.frr.pathspace.clone());
-        Self { settings, vtysh }
+        let daemons = Daemons::new(&settings.frr);
+        Self { settings, daemons, understood: Mutex::default() }
     }
 
     /// Where a port of this namespace is.
@@ -103,21 +109,45 @@ impl Linux {
 
     /// Removes the neighbours at these ports.
     pub(super) async fn unpeer(&self, ports: &BTreeSet<String>) -> Result<()> {
-        let commands = unpeer(&self.vtysh.running().await?, ports);
-        let said = self.vtysh.configure(&commands).await;
-        let left = self.vtysh.running().await?.peers();
+        let commands = unpeer(&self.running().await?, ports);
+        let said = self.daemons.vtysh().configure(&commands).await;
+        let left = self.running().await?.peers();
         match ports.iter().find(|port| left.contains_key(*port)) {
             None => Ok(()),
             Some(port) => said.and_then(|()| bail!("{port} still has a neighbour")),
         }
     }
 
-    pub(super) async fn show(&self, command: &str) -> Result<String> {
-        self.vtysh.show(command).await
+    /// What FRR itself remembers after a restart is what runs now.
+    pub(super) async fn save_routing(&self) -> Result<()> {
+        self.daemons.vtysh().show("write memory").await.map(drop)
     }
 
-    pub(super) async fn running(&self) -> Result<Config> {
-        self.vtysh.running().await
+    async fn running(&self) -> Result<Config> {
+        self.daemons.running().await
+    }
+
+    /// What runs, or why that is not known.
+    pub(super) async fn routing(&self) -> Result<Config, String> {
+        self.running().await.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Waits until FRR has seen these VRFs, which are there. An interface that is configured before stays silent: its router
+    /// advertisements begin with the next event on it, if there ever is one.
+    pub(super) async fn until_vrfs(&self, mut needed: BTreeSet<String>) -> Result<()> {
+        let begin = Instant::now();
+        while !needed.is_empty() {
+            let seen = active(&self.daemons.show(ZEBRA, "show vrf").await?);
+            needed.retain(|vrf| !seen.contains(vrf));
+            if begin.elapsed() > SEEN {
+                tracing::warn!(?needed, "FRR does not see VRFs that are there");
+                break;
+            }
+            if !needed.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is a daemon for BFD, if somebody wants one.
@@ -125,21 +155,31 @@ impl Linux {
         if !self.settings.policy.bfd {
             return true;
         }
-        let daemons = self.vtysh.show("show daemons").await.unwrap_or_default();
-        daemons.split_whitespace().any(|daemon| daemon == "bfdd")
+        self.daemons.has(BFDD).await
     }
 
     /// What is left to do.
     async fn change(&self, wanted: &Config) -> Result<Change> {
-        let running = self.vtysh.running().await?;
+        let running = self.running().await?;
         Ok(Change::between(&running, wanted, &self.settings.frr.keep))
+    }
+
+    /// Whether FRR understands the text. What it understood last is not asked again.
+    async fn understands(&self, text: String) -> Result<()> {
+        let known = || self.understood.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known() == text {
+            return Ok(());
+        }
+        self.daemons.vtysh().check(&text).await?;
+        *known() = text;
+        Ok(())
     }
 
     /// Adds, looks, removes, looks: until what runs is what is wanted. `before` is what is believed to run.
     pub(super) async fn converge(&self, before: &Config, wanted: &Config) -> Result<()> {
         let nothing = Config::default();
         let complete = Change::between(&nothing, wanted, &self.settings.frr.keep);
-        self.vtysh.check(&complete.opening_commands()).await?;
+        self.understands(complete.opening_commands()).await?;
         let mut said = Vec::new();
         // Whoever asks has just looked; to look again costs as much time as the change.
         let mut change = Change::between(before, wanted, &self.settings.frr.keep);
@@ -150,10 +190,10 @@ impl Linux {
             if change.is_empty() {
                 return Ok(());
             }
-            said.extend(self.vtysh.configure(&change.opening_commands()).await.err());
+            said.extend(self.daemons.vtysh().configure(&change.opening_commands()).await.err());
             change = self.change(wanted).await?;
             if change.closes() {
-                said.extend(self.vtysh.configure(&change.closing_commands()).await.err());
+                said.extend(self.daemons.vtysh().configure(&change.closing_commands()).await.err());
                 change = self.change(wanted).await?;
             }
         }
@@ -166,9 +206,18 @@ impl Linux {
     }
 
     pub(super) async fn sessions(&self) -> Result<std::collections::BTreeMap<String, Session>> {
-        let text = self.vtysh.show(neighbours::COMMAND).await?;
+        let text = self.daemons.show(BGPD, neighbours::COMMAND).await?;
         neighbours::parse(&text).context("what FRR says about neighbours is no JSON")
     }
+}
+
+/// VRFs in what FRR answers to `show vrf` that are more than a name in its configuration.
+fn active(text: &str) -> BTreeSet<String> {
+    let line = |line: &str| {
+        let (name, rest) = line.trim().strip_prefix("vrf ")?.split_once(' ')?;
+        rest.starts_with("id ").then(|| name.to_owned())
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// An interface of the namespace of this thread.
@@ -194,4 +243,16 @@ pub(super) fn write_switch(switch: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/net").join(switch);
     std::fs::write(&path, value)
         .with_context(|| format!("{} cannot be set to {value}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vrfs_that_frr_has_seen() {
+        let text = "netns-based vrfs\nvrf vrf7 id 1 netns /run/netns/vrf7 (configured)\nvrf vrf8 inactive (configured)\nvrf vrf9 id 5 table 1009\n";
+        assert_eq!(active(text), ["vrf7".to_owned(), "vrf9".to_owned()].into());
+        assert!(active("").is_empty());
+    }
 }

@@ -49,7 +49,7 @@ impl Backend for Plain {
             missing: self.linux.missing(&links),
             tenants: BTreeMap::new(),
             bfd: self.linux.has_bfd().await,
-            routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
+            routing: self.linux.routing().await,
         })
     }
 

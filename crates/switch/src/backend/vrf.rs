@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use netconf::leaf::evpn::{Evpn, Vrfs};
@@ -20,9 +19,6 @@ use crate::config::Config as Settings;
 use crate::frr::Config;
 use crate::frr::neighbours::Session;
 use crate::netlink::{self, Link};
-
-/// FRR looks for new namespaces once a second.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the VRFs of tenants are made on this kernel. Each call looks first; what is done already is no error.
 pub trait Tables: Send + Sync + 'static {
@@ -159,23 +155,10 @@ impl<T: Tables> Vrf<T> {
         set_up(port, was_up)
     }
 
-    /// Waits until FRR has seen the VRFs that are there. An interface that is configured before stays silent: its router
-    /// advertisements begin with the next event on it, if there ever is one.
-    async fn wait(&self, wanted: &Config) -> Result<()> {
-        let mut needed = wanted.vrfs();
-        let there: BTreeSet<_> = self.tables.look()?.into_keys().map(name).collect();
-        needed.retain(|vrf| there.contains(vrf));
-        let begin = Instant::now();
-        while !needed.is_empty() {
-            let seen = active(&self.linux.show("show vrf").await?);
-            needed.retain(|vrf| !seen.contains(vrf));
-            if begin.elapsed() > PATIENCE {
-                tracing::warn!(?needed, "FRR does not see VRFs that are there");
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+    /// VRFs that are wanted and there.
+    fn there(&self, wanted: &Config) -> Result<BTreeSet<String>> {
+        let there = self.tables.look()?.into_keys().map(name).collect();
+        Ok(wanted.vrfs().intersection(&there).cloned().collect())
     }
 
     /// Ports would go with a VRF. False when there is none.
@@ -203,7 +186,7 @@ impl<T: Tables> Backend for Vrf<T> {
             missing: self.linux.missing(&own),
             tenants: tables.iter().map(|(vni, table)| (*vni, table.whole)).collect(),
             bfd: self.linux.has_bfd().await,
-            routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
+            routing: self.linux.routing().await,
         })
     }
 
@@ -220,7 +203,7 @@ impl<T: Tables> Backend for Vrf<T> {
                 None => set_up(port, Some(*up)),
             },
             Step::Routing(routing) => {
-                self.wait(&routing.wanted).await?;
+                self.linux.until_vrfs(self.there(&routing.wanted)?).await?;
                 self.linux.converge(&routing.before, &routing.wanted).await
             }
             Step::CleanUp(vni) if self.may_go(*vni)? => self.tables.clean_up(*vni),
@@ -250,26 +233,5 @@ fn set_up(port: &str, up: Option<bool>) -> Result<()> {
     match up {
         Some(_) => set(&link(port)?, netlink::Change { up, ..Default::default() }),
         None => Ok(()),
-    }
-}
-
-/// VRFs in what FRR answers to `show vrf` that are more than a name in its configuration.
-pub(super) fn active(text: &str) -> BTreeSet<String> {
-    let line = |line: &str| {
-        let (name, rest) = line.trim().strip_prefix("vrf ")?.split_once(' ')?;
-        rest.starts_with("id ").then(|| name.to_owned())
-    };
-    text.lines().filter_map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vrfs_that_frr_has_seen() {
-        let text = "netns-based vrfs\nvrf vrf7 id 1 netns /run/netns/vrf7 (configured)\nvrf vrf8 inactive (configured)\nvrf vrf9 id 5 table 1009\n";
-        assert_eq!(active(text), ["vrf7".to_owned(), "vrf9".to_owned()].into());
-        assert!(active("").is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! `vtysh`, FRR's own way in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use super::daemons::count;
 use super::text::Config;
 
 /// A daemon that does not answer for so long hangs.
@@ -24,6 +25,11 @@ impl Vtysh {
     /// `pathspace` is what the daemons were started with as `-N`; empty for the default instance.
     pub fn new(program: PathBuf, pathspace: String) -> Self {
         Self { program, pathspace }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// What runs.
@@ -67,6 +73,7 @@ impl Vtysh {
     }
 
     async fn run(&self, arguments: &[&str], input: Option<&str>, daemons: bool) -> Result<Output> {
+        count("vtysh");
         let mut command = Command::new(&self.program);
         if daemons && !self.pathspace.is_empty() {
             command.args(["-N", &self.pathspace]);

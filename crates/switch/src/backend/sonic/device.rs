@@ -1,6 +1,6 @@
 //! A switch with SONiC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,13 +17,11 @@ use super::schema::{self, Condition, Snapshot, field, key, table};
 use super::settings::Settings;
 use super::steps::{self, Rules};
 use crate::backend::linux::{Linux, forwards};
-use crate::backend::{Backend, Observed, Port, Step, vrf};
+use crate::backend::{Backend, Observed, Port, Step};
 use crate::config::Config;
 use crate::frr::neighbours::Session;
 use crate::netlink::{self, Link};
 
-/// FRR hears of new VRFs at once, but not before the managers have made them.
-const SEEN: Duration = Duration::from_secs(5);
 /// The managers are asked again after this, and then more and more seldom.
 const FIRST: Duration = Duration::from_millis(20);
 const LAST: Duration = Duration::from_millis(300);
@@ -199,9 +197,9 @@ impl Sonic {
         if !self.settings().save_routing {
             return;
         }
-        let result = self.linux.show("write memory").await;
+        let result = self.linux.save_routing().await;
         self.kept().routing = match result {
-            Ok(_) => Saved::Yes,
+            Ok(()) => Saved::Yes,
             Err(error) => {
                 Saved::Failed(format!("the routing configuration is not saved: {error:#}"))
             }
@@ -261,22 +259,12 @@ impl Sonic {
         missing
     }
 
-    /// An interface that is configured before its VRF is there stays silent.
-    async fn wait_for_vrfs(&self, wanted: &crate::frr::Config) -> Result<()> {
+    /// VRFs that are wanted and that the managers have made.
+    async fn there(&self, wanted: &crate::frr::Config) -> Result<BTreeSet<String>> {
         let now = self.db.snapshot().await?;
-        let mut needed = wanted.vrfs();
-        needed.retain(|vrf| now.state.contains_key(&key("VRF_TABLE", vrf)));
-        let begin = Instant::now();
-        while !needed.is_empty() {
-            let seen = vrf::active(&self.linux.show("show vrf").await?);
-            needed.retain(|vrf| !seen.contains(vrf));
-            if begin.elapsed() > SEEN {
-                tracing::warn!(?needed, "FRR does not see VRFs that are there");
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        let mut vrfs = wanted.vrfs();
+        vrfs.retain(|vrf| now.state.contains_key(&key("VRF_TABLE", vrf)));
+        Ok(vrfs)
     }
 
     /// For `metal-switch check`: what it stands on, line by line.
@@ -325,7 +313,7 @@ impl Backend for Sonic {
             missing: self.missing(&now, &links),
             tenants: steps::tenants(&now, &self.rules),
             bfd: self.linux.has_bfd().await,
-            routing: self.linux.running().await.map_err(|error| format!("{error:#}")),
+            routing: self.linux.routing().await,
         })
     }
 
@@ -334,7 +322,7 @@ impl Backend for Sonic {
             Step::Forward => self.linux.forward(),
             Step::Unpeer(ports) => self.linux.unpeer(ports).await,
             Step::Routing(routing) => {
-                self.wait_for_vrfs(&routing.wanted).await?;
+                self.linux.until_vrfs(self.there(&routing.wanted).await?).await?;
                 self.linux.converge(&routing.before, &routing.wanted).await?;
                 self.save_routing().await;
                 Ok(())
