@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::paths::Paths;
+use crate::spec::Spec;
 use crate::topology::{Fabric, Leaf, PARTITION, RACK, api_url};
 
 /// Configuration of `metal-boot` on a leaf.
@@ -38,9 +39,9 @@ ntp_servers = []
 }
 
 /// Configuration of `metal-switch` on a leaf.
-pub fn switch(paths: &Paths, leaf: Leaf, fabric: Fabric) -> String {
+pub fn switch(paths: &Paths, leaf: Leaf, spec: Spec) -> String {
     // Routing daemons of a guest are alone. Its processor is emulated and may say nothing for seconds.
-    let (backend, pathspace, hold) = match fabric {
+    let (backend, pathspace, hold) = match spec.fabric {
         Fabric::Plain => ("plain", leaf.name(), 3),
         Fabric::Netns => ("netns", leaf.name(), 3),
         Fabric::Vm => ("kernel", String::new(), 9),
@@ -65,7 +66,7 @@ pathspace = "{pathspace}"
 
 [policy]
 hold_seconds = {hold}
-"#,
+{bfd}"#,
         name = leaf.name(),
         api = api_url(),
         token = paths.token("switch").display(),
@@ -73,11 +74,9 @@ hold_seconds = {hold}
         loopback = leaf.loopback(),
         asn = leaf.asn(),
         boot_prefix = leaf.boot_prefix(),
+        bfd = if spec.bfd { "bfd = true\n" } else { "" },
     )
 }
-
-/// Added to [`switch`]: links are watched by BFD, too.
-pub const BFD: &str = "bfd = true\n";
 
 /// Shell variables for `metalctl` and the official clients.
 pub fn environment(token: &str, project: &str, key: &Path) -> String {
@@ -92,7 +91,7 @@ pub fn environment(token: &str, project: &str, key: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::LEAVES;
+    use crate::topology::{Firmware, LEAVES};
     use expect_test::expect;
 
     fn paths(root: &Path) -> Paths {
@@ -103,10 +102,12 @@ mod tests {
     fn what_the_agents_of_the_second_leaf_are_told() {
         let root = tempfile::tempdir().expect("folder");
         let paths = paths(root.path());
+        let spec =
+            Spec { machines: 1, firmware: Firmware::Uefi, fabric: Fabric::Plain, bfd: true };
         let text = format!(
             "{}\n----\n{}",
             boot(&paths, LEAVES[1]),
-            switch(&paths, LEAVES[1], Fabric::Plain)
+            switch(&paths, LEAVES[1], spec)
         );
         let real = root.path().canonicalize().expect("folder").display().to_string();
         expect![[r#"
@@ -149,6 +150,7 @@ mod tests {
 
             [policy]
             hold_seconds = 3
+            bfd = true
         "#]]
         .assert_eq(&text.replace(&real, "ROOT"));
     }

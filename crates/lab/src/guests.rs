@@ -18,7 +18,7 @@ use crate::topology::{
     CONTROL_LINK, EXIT, EXIT_LOOPBACK, Fabric, HOST_NETWORK, INTERNET, LEAVES, Leaf, Machine,
     SERVICE_ADDRESS, SPINE, SPINE_LOOPBACK,
 };
-use crate::{config, internet};
+use crate::{config, internet, spec};
 
 /// MiB of memory of a guest.
 const MEMORY: u32 = 160;
@@ -200,12 +200,12 @@ impl Node {
     }
 
     /// What its disk is made of.
-    fn image(self, paths: &Paths, ports: u8) -> Image {
+    fn image(self, paths: &Paths, lab: spec::Spec) -> Image {
         let inside = Paths::in_guest();
         let mut image = Image::leaf()
             .text("/etc/frr/frr.conf", 0o644, &self.router().config(Fabric::Vm))
             .text("/etc/frr/vtysh.conf", 0o644, "service integrated-vtysh-config\n")
-            .start(&self.script(ports));
+            .start(&self.script(lab.ports()));
         if let Self::Leaf(leaf) = self {
             for agent in AGENTS {
                 let program = format!("metal-{agent}");
@@ -215,7 +215,7 @@ impl Node {
             }
             let text = |name: &str| inside.leaf(leaf).join(name).display().to_string();
             image = image
-                .text(&text("switch.toml"), 0o644, &config::switch(&inside, leaf, Fabric::Vm))
+                .text(&text("switch.toml"), 0o644, &config::switch(&inside, leaf, lab))
                 .text(&text("boot.toml"), 0o644, &config::boot(&inside, leaf))
                 .file(paths.ssh_key(), inside.ssh_key())
                 .program(SSH)
@@ -284,17 +284,22 @@ fn stripped(paths: &Paths, program: &str) -> PathBuf {
 ///
 /// # Errors
 /// A program is not built or not installed.
-pub fn build(paths: &Paths, kernel: &Kernel, ports: u8) -> Result<()> {
+pub fn build(paths: &Paths, kernel: &Kernel, lab: spec::Spec) -> Result<()> {
     let folder = paths.lab().join("guests");
     fs::create_dir_all(&folder)?;
     for agent in AGENTS {
         let program = format!("metal-{agent}");
+        let built = match agent {
+            // what it costs is most of what a leaf does
+            "switch" => paths.static_program(&program),
+            _ => paths.program(&program),
+        };
         let mut strip = guest::shell::command("strip", ["-o"]);
-        strip.arg(stripped(paths, &program)).arg(paths.program(&program));
+        strip.arg(stripped(paths, &program)).arg(built);
         guest::shell::run(&mut strip).context("package binutils is needed")?;
     }
     std::thread::scope(|scope| {
-        let build = |node: Node| move || node.image(paths, ports).build(kernel, &node.disk(paths));
+        let build = |node: Node| move || node.image(paths, lab).build(kernel, &node.disk(paths));
         let all = Node::all().map(|node| (node, scope.spawn(build(node))));
         for (node, thread) in all {
             let built = thread.join().map_err(|_| anyhow::anyhow!("a panic"))?;

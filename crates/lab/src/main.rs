@@ -39,6 +39,9 @@ struct Up {
     /// What the leaves are made of.
     #[arg(long, value_enum, default_value_t)]
     fabric: Fabric,
+    /// Leaves watch their links by BFD, too: what stops to answer is left within a second.
+    #[arg(long)]
+    bfd: bool,
     /// Play a story with assertions, in the running lab or in one that ends afterwards; may be given several times.
     #[arg(long = "scenario", value_enum)]
     scenarios: Vec<scenario::Name>,
@@ -49,7 +52,12 @@ struct Up {
 
 impl Up {
     fn spec(&self) -> Spec {
-        Spec { machines: self.machines, firmware: self.firmware, fabric: self.fabric }
+        Spec {
+            machines: self.machines,
+            firmware: self.firmware,
+            fabric: self.fabric,
+            bfd: self.bfd,
+        }
     }
 }
 

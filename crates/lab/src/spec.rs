@@ -18,6 +18,9 @@ pub struct Spec {
     /// What the leaves are made of.
     #[serde(default)]
     pub fabric: Fabric,
+    /// Whether leaves watch their links by BFD, too.
+    #[serde(default)]
+    pub bfd: bool,
 }
 
 /// Free ports of the leaves, for machines that scenarios bring.

@@ -81,10 +81,11 @@ pub fn up(paths: &Paths, spec: Spec) -> Result<()> {
         let running = Spec::load(paths)?;
         if running != spec {
             bail!(
-                "a lab with {} machines ({:?}, {:?}) runs already; `cargo xtask lab down` ends it",
+                "a lab with {} machines ({:?}, {:?}{}) runs already; `cargo xtask lab down` ends it",
                 running.machines,
                 running.firmware,
-                running.fabric
+                running.fabric,
+                if running.bfd { ", BFD" } else { "" }
             );
         }
         progress.note("the lab is up already");
@@ -171,7 +172,7 @@ fn start(paths: &Paths, spec: Spec, assets: &Assets, progress: &Progress) -> Res
 fn leaves(paths: &Paths, spec: Spec, kernel: &Kernel, progress: &Progress) -> Result<()> {
     if spec.fabric == Fabric::Vm {
         let step = progress.step("guests");
-        guests::build(paths, kernel, spec.ports())?;
+        guests::build(paths, kernel, spec)?;
         for node in Node::all() {
             run(paths, node.part(paths, &kernel.image(), spec.ports()))?;
             let console = format!("{}.console.log", node.name());
@@ -183,7 +184,7 @@ fn leaves(paths: &Paths, spec: Spec, kernel: &Kernel, progress: &Progress) -> Re
     for leaf in LEAVES {
         fs::create_dir_all(paths.leaf(leaf))?;
         fs::write(paths.leaf(leaf).join("boot.toml"), config::boot(paths, leaf))?;
-        fs::write(paths.leaf(leaf).join("switch.toml"), config::switch(paths, leaf, spec.fabric))?;
+        fs::write(paths.leaf(leaf).join("switch.toml"), config::switch(paths, leaf, spec))?;
     }
     parts::agents(paths, spec.fabric).into_iter().try_for_each(|part| run(paths, part))
 }

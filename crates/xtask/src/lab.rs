@@ -44,7 +44,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let quick = args.first().is_some_and(|arg| QUICK.contains(&arg.as_str()));
     if !quick {
         packages::install(&PACKAGES)?;
-        build(&root)?;
+        build(&root, args.iter().any(|arg| arg.ends_with("vm")))?;
     } else if !program.exists() {
         cargo(&root, &["build", "--package", "lab"])?;
     }
@@ -52,7 +52,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-fn build(root: &Path) -> Result<()> {
+/// `guests`: leaves that are guests get an agent that is static and optimised, because their processors are emulated.
+fn build(root: &Path, guests: bool) -> Result<()> {
     // all of it: another choice of packages means other features of shared crates, which would be compiled once more
     cargo(root, &["build", "--workspace"])?;
     if !has_target()? {
@@ -61,6 +62,10 @@ fn build(root: &Path) -> Result<()> {
     // together: shared crates are compiled once
     let mut programs = vec!["build", "--profile", "installer", "--target", MUSL];
     programs.extend(["--package", "installer", "--package", "firewall"]);
+    if guests {
+        // the same features of shared crates, so nothing else is compiled
+        programs.extend(["--package", "switch"]);
+    }
     cargo(root, &programs)
 }
 

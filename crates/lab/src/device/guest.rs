@@ -14,7 +14,7 @@ use crate::guests::{Node, PIDS};
 use crate::paths::Paths;
 use crate::qmp::Qmp;
 use crate::spec::Spec;
-use crate::topology::{Fabric, Leaf};
+use crate::topology::Leaf;
 use crate::{config, ledger};
 
 /// The leaf.
@@ -142,7 +142,8 @@ impl Device for Guest {
     }
 
     fn watch_by_bfd(&self) -> Result<()> {
-        let text = config::switch(&Paths::in_guest(), self.leaf, Fabric::Vm) + config::BFD;
+        let spec = Spec { bfd: true, ..Spec::load(&self.paths)? };
+        let text = config::switch(&Paths::in_guest(), self.leaf, spec);
         let file = Paths::in_guest().leaf(self.leaf).join("switch.toml").display().to_string();
         let channel = self.node().channel();
         channel.write(&file, text.as_bytes(), 0o644)?;

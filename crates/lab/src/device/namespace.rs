@@ -12,6 +12,7 @@ use super::Device;
 use crate::control::{self, Request};
 use crate::frr::Router;
 use crate::paths::Paths;
+use crate::spec::Spec;
 use crate::topology::{Fabric, Leaf};
 use crate::{config, ledger, names, netns, parts, shell};
 
@@ -143,7 +144,8 @@ impl Device for Namespace {
     }
 
     fn watch_by_bfd(&self) -> Result<()> {
-        let text = config::switch(&self.paths, self.leaf, self.fabric) + config::BFD;
+        let spec = Spec { bfd: true, ..Spec::load(&self.paths)? };
+        let text = config::switch(&self.paths, self.leaf, spec);
         fs::write(self.paths.leaf(self.leaf).join("switch.toml"), text)?;
         let part = format!("{}-switch", self.leaf.name());
         ledger::find(&self.paths.run(), &part).context("no agent")?.signal(Signal::SIGKILL);
