@@ -4,8 +4,9 @@ mod intake;
 mod lldp_loops;
 mod pass;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use proto::{api, infra};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Port};
 use crate::config::Config;
 use crate::control::{self, Control, is_unknown};
 use crate::desired::Desired;
@@ -53,6 +54,8 @@ pub struct Agent<B> {
     /// What was wrong, is over, and nobody was told yet: changes by others, a saved state that was refused.
     over: Mutex<Vec<String>>,
     unknown: Notify,
+    /// Whether what is wanted is not on disk yet.
+    unsaved: AtomicBool,
 }
 
 impl<B: Backend> Agent<B> {
@@ -76,6 +79,7 @@ impl<B: Backend> Agent<B> {
             report: watch::Sender::new(Arc::default()),
             over: Mutex::new(refused.into_iter().collect()),
             unknown: Notify::new(),
+            unsaved: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +131,21 @@ impl<B: Backend> Agent<B> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Saves what is wanted, if that is due. Tells why it is not saved; it stays due then.
+    fn save(&self) -> Option<String> {
+        if !self.unsaved.load(Ordering::Acquire) {
+            return None;
+        }
+        let intake = self.intake();
+        let error = self.store.save(intake.saved()).err();
+        self.unsaved.store(error.is_some(), Ordering::Release);
+        // A full disk must not stop tenants; it only matters at the next start.
+        error.map(|error| {
+            metrics::counter!("switch_save_errors_total").increment(1);
+            format!("{error:#}")
+        })
+    }
+
     fn take(&self, switch: api::Switch, generation: Option<u64>, save: bool) {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let mut intake = self.intake();
@@ -139,10 +158,8 @@ impl<B: Backend> Agent<B> {
                     ports = desired.ports.len(),
                     "a new desired state"
                 );
-                // A full disk must not stop tenants; it only matters at the next start.
-                if save && let Err(error) = self.store.save(intake.saved()) {
-                    metrics::counter!("switch_save_errors_total").increment(1);
-                    tracing::error!(error = format!("{error:#}"), "the desired state is not saved");
+                if save {
+                    self.unsaved.store(true, Ordering::Release);
                 }
                 self.desired.send_replace(Some(desired));
             }
@@ -236,15 +253,15 @@ impl<B: Backend> Agent<B> {
         let (mut failing, mut forgotten) = (false, false);
         let mut end = pin!(shutdown.wait());
         loop {
-            match self.backend.observe().await {
+            match self.ports().await {
                 Err(error) => tracing::debug!(
                     error = format!("{error:#}"),
                     "not registered: the ports cannot be read"
                 ),
-                Ok(observed) => {
-                    let ports: BTreeSet<_> = observed.ports.keys().cloned().collect();
+                Ok(now) => {
+                    let ports: BTreeSet<_> = now.keys().cloned().collect();
                     if registered.as_ref() != Some(&ports) {
-                        let switch = report::switch(&self.config, &observed, &kernel());
+                        let switch = report::switch(&self.config, &now, &kernel());
                         match self.control.register(switch).await {
                             Ok(generation) => {
                                 tracing::info!(ports = ports.len(), "registered");
@@ -273,6 +290,12 @@ impl<B: Backend> Agent<B> {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Machine ports as they were seen last.
+    async fn ports(&self) -> anyhow::Result<BTreeMap<String, Port>> {
+        let seen = self.report.borrow().ports.clone();
+        if seen.is_empty() { Ok(self.backend.observe().await?.ports) } else { Ok(seen) }
     }
 
     /// Confirms and heartbeats: right after something happened, and regularly.
@@ -324,7 +347,7 @@ impl<B: Backend> Agent<B> {
         }
         let sessions = self.backend.sessions().await.unwrap_or_else(|error| {
             tracing::debug!(error = format!("{error:#}"), "BGP sessions are unknown");
-            std::collections::BTreeMap::new()
+            BTreeMap::new()
         });
         let up = sessions.values().filter(|session| session.is_established()).count();
         metrics::gauge!("switch_bgp_established").set(up as f64);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use buffa_types::google::protobuf::{Duration as WireDuration, Timestamp};
 use proto::{api, infra};
 
-use crate::backend::{Observed, Port};
+use crate::backend::Port;
 use crate::config::{Config, Vendor};
 use crate::frr::neighbours::Session;
 
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 /// The switch for its registration.
-pub fn switch(config: &Config, observed: &Observed, kernel: &str) -> api::Switch {
+pub fn switch(config: &Config, ports: &BTreeMap<String, Port>, kernel: &str) -> api::Switch {
     let vendor = match config.vendor {
         Vendor::Cumulus => api::SwitchOSVendor::SWITCH_OS_VENDOR_CUMULUS,
         Vendor::Sonic => api::SwitchOSVendor::SWITCH_OS_VENDOR_SONIC,
@@ -48,7 +48,7 @@ pub fn switch(config: &Config, observed: &Observed, kernel: &str) -> api::Switch
         partition: config.partition.clone(),
         replace_mode: api::SwitchReplaceMode::SWITCH_REPLACE_MODE_OPERATIONAL.into(),
         management_ip: config.management_ip.unwrap_or(config.loopback.into()).to_string(),
-        nics: observed.ports.iter().map(nic).collect(),
+        nics: ports.iter().map(nic).collect(),
         os: api::SwitchOS {
             vendor: vendor.into(),
             version: format!("Linux {kernel}"),
@@ -225,15 +225,8 @@ mod tests {
     #[test]
     fn the_registration_names_every_port() {
         let config: Config = toml::from_str(crate::config::tests::EXAMPLE).unwrap();
-        let observed = Observed {
-            ports: [("swp1".into(), port(true, true)), ("swp2".into(), port(false, false))].into(),
-            forwards: true,
-            missing: Vec::new(),
-            tenants: BTreeMap::new(),
-            bfd: true,
-            routing: Err("away".into()),
-        };
-        let switch = switch(&config, &observed, "6.18");
+        let ports = [("swp1".into(), port(true, true)), ("swp2".into(), port(false, false))].into();
+        let switch = switch(&config, &ports, "6.18");
         assert_eq!(switch.management_ip, "10.0.0.11");
         assert_eq!(switch.os.version, "Linux 6.18");
         let names: Vec<_> =
