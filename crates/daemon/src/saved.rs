@@ -84,15 +84,16 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         fs::create_dir_all(&self.folder)?;
         let body = serde_json::to_string(saved)?;
         let mut seal = self.seal()?;
-        // Whatever is older than this and the one before is of the past from now on.
         seal.number += 1;
-        seal.save(&self.key())?;
         let head = Head { version: VERSION, owner: self.owner.clone(), number: seal.number };
         let sealed = format!("{}\n{body}", serde_json::to_string(&head)?);
         let next = self.folder.join("desired.next");
         let mut file = File::create(&next)?;
         writeln!(file, "{sealed}\n{}", seal.of(&sealed))?;
         file.sync_all()?;
+        // Whatever is older than this and the one before is of the past from now on. Not earlier: a disk that takes
+        // the count and not the state, again and again, would make a past of what is there.
+        seal.save(&self.key())?;
         if self.current().exists() {
             fs::rename(self.current(), self.previous())?;
         }

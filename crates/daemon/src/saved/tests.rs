@@ -145,6 +145,22 @@ fn power_may_fail_between_key_and_state() {
 }
 
 #[test]
+fn a_disk_that_takes_no_state_makes_no_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    store.save(&kept(1)).unwrap();
+    let in_the_way = folder.path().join("desired.next");
+    fs::create_dir(&in_the_way).unwrap();
+    for generation in 2..5 {
+        store.save(&kept(generation)).unwrap_err();
+        assert_eq!(store.load().unwrap(), Some(kept(1)));
+    }
+    fs::remove_dir(in_the_way).unwrap();
+    store.save(&kept(5)).unwrap();
+    assert_eq!(store.load().unwrap(), Some(kept(5)));
+}
+
+#[test]
 fn without_its_key_nothing_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
