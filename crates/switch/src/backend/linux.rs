@@ -18,8 +18,8 @@ use crate::netlink::{self, Link};
 
 /// FRR prints some lines only once others are there; more rounds than this mean that it never ends.
 const ROUNDS: usize = 3;
-/// FRR looks for new namespaces once a second, and hears of other VRFs at once.
-const SEEN: Duration = Duration::from_secs(5);
+/// FRR looks for new namespaces once a second, and hears of other VRFs at once. Who goes on too early has a port that is silent for ever.
+const SEEN: Duration = Duration::from_secs(20);
 /// Routers forward packets of both families.
 pub(super) const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 

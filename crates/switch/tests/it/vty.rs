@@ -17,7 +17,7 @@ use switch::frr::vty::Sockets;
 use switch::frr::{self, Daemons};
 
 use crate::fake::{Fake, nic};
-use crate::running::{Running, eventually};
+use crate::running::{Running, eventually, patiently};
 use crate::world::World;
 
 const FILTER: &[&str] = &["10.128.0.0/22", "2001:db8:1::/64"];
@@ -195,18 +195,21 @@ fn a_daemon_that_is_restarted_alone_gets_its_filters_again() {
         let agent = Running::start(world.config(&url));
         fake.applied(1, since).await;
         let sockets = Sockets::new(Path::new("/var/run/frr"), &world.space("leaf"));
-        let filters = async || {
-            let text = sockets.ask(BGPD, RUNNING).await.unwrap();
-            text.lines().filter(|line| line.contains("prefix-list metal-swp1-in seq")).count()
+        let filters = async || loop {
+            if let Ok(text) = sockets.ask(BGPD, RUNNING).await {
+                let is_filter = |line: &&str| line.contains("prefix-list metal-swp1-in seq");
+                break text.lines().filter(is_filter).count();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        let before = filters().await;
+        let before = patiently("answer of bgpd", filters()).await;
         assert!(before > 0);
         let routed = || world.ip_in_vrf("vrf7", "route").contains("10.128.0.1 ").then_some(());
         eventually("route of the machine", routed).await;
 
         agent.stop().await;
         restart_bgpd(&world);
-        assert_eq!(filters().await, 0, "it has lost them");
+        assert_eq!(patiently("answer of bgpd", filters()).await, 0, "it has lost them");
         let agent = Running::start(world.config(&url));
         let sent = || {
             let text = world.vtysh("leaf", "show bgp vrf vrf7 neighbors swp1 json");
@@ -215,7 +218,7 @@ fn a_daemon_that_is_restarted_alone_gets_its_filters_again() {
             (family["acceptedPrefixCounter"].as_u64() == Some(1)).then_some(())
         };
         eventually("prefix of the machine that the filter lets through", sent).await;
-        assert_eq!(filters().await, before);
+        assert_eq!(patiently("answer of bgpd", filters()).await, before);
         agent.stop().await;
     });
 }
