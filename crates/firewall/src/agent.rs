@@ -47,6 +47,8 @@ pub struct Enforcer {
     loaded: Option<(String, String)>,
     /// A wish that was refused and why, so that the log says it once.
     refused: Option<(Wish, String)>,
+    /// What was applied last is not on disk, for this reason if it was tried.
+    unsaved: Option<String>,
     /// Why there is no filter; the kernel was told to forward nothing then.
     failure: Option<String>,
 }
@@ -102,6 +104,7 @@ impl Enforcer {
             loaded: None,
             refused: None,
             failure: None,
+            unsaved: None,
         }
     }
 
@@ -147,6 +150,7 @@ impl Enforcer {
             Ok((observed, changed)) => {
                 self.failure = None;
                 errors.extend(open().err());
+                errors.extend(self.save());
                 let report = self.report(&table, &observed, errors.join("; "));
                 Round { report, news: news || changed }
             }
@@ -165,6 +169,20 @@ impl Enforcer {
         }
     }
 
+    /// Saves what was applied last; tried again with each round. Tells why it is not saved.
+    fn save(&mut self) -> Option<String> {
+        let before = self.unsaved.take()?;
+        let (wish, (text, shape)) = (self.good.clone()?, self.loaded.clone()?);
+        // A full disk must not stop anybody; it only matters at the next start.
+        let error = self.store.save(&Saved { wish, text, shape }).err()?;
+        let error = format!("the rules hold until the next start only: {error:#}");
+        if error != before {
+            tracing::error!(error);
+        }
+        self.unsaved = Some(error.clone());
+        Some(error)
+    }
+
     /// Whether the kernel has what was loaded last, as it was then.
     fn stands(&self) -> bool {
         let Some((_, shape)) = &self.loaded else { return false };
@@ -177,13 +195,7 @@ impl Enforcer {
         let started = Instant::now();
         self.enforce(&table)?;
         self.good = Some(wish.clone());
-        let (text, shape) = self.loaded.clone().unwrap_or_default();
-        if let Err(error) = self.store.save(&Saved { wish: wish.clone(), text, shape }) {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the rules hold until the next start only"
-            );
-        }
+        self.unsaved = Some(String::new());
         tracing::info!(
             generation = wish.generation,
             rules = table.rules.len(),

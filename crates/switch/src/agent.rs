@@ -170,11 +170,17 @@ impl<B: Backend> Agent<B> {
     async fn reconcile(self: Arc<Self>, shutdown: Shutdown) {
         let mut desired = self.desired.subscribe();
         let mut memory = Memory::default();
+        let mut unsaved = None;
         let mut end = pin!(shutdown.wait());
         loop {
             let wish = desired.borrow_and_update().clone();
-            let Passed { report, changed, drift, deaf } =
+            let before = std::mem::replace(&mut unsaved, self.save());
+            if let Some(error) = unsaved.as_ref().filter(|_| unsaved != before) {
+                tracing::error!(error, "it will be forgotten at the next start; trying again");
+            }
+            let Passed { mut report, changed, drift, deaf } =
                 pass(&self.backend, self.site(), wish.as_deref(), &mut memory).await;
+            report.errors.extend(unsaved.clone());
             self.over().extend(drift.map(|done| report::healed(&done)));
             self.note(report, changed);
             tokio::select! {

@@ -38,11 +38,11 @@ fn an_agent_on_vrfs_of_the_kernel() {
     in_guest::run(name, "kernel", |image| image.start(MACHINE), live);
 }
 
-fn start(url: &str, config: &Config) -> Running {
+pub(crate) fn start(url: &str, config: &Config) -> Running {
     Running::start(Arc::new(Config { api_url: url.to_owned(), ..config.clone() }))
 }
 
-fn sh(script: &str) -> String {
+pub(crate) fn sh(script: &str) -> String {
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{script}: {text}{}", String::from_utf8_lossy(&output.stderr));

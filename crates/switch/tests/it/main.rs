@@ -5,9 +5,11 @@
 
 mod agent;
 mod bfd;
+mod boot_network;
 mod command;
 mod contract;
 mod fake;
+mod full_disk;
 mod in_guest;
 mod kernel_vrfs;
 mod running;
