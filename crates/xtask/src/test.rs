@@ -40,7 +40,8 @@ pub(crate) fn run(go: bool) -> Result<()> {
     cargo(&root, &["build", "--workspace"])?;
     contract(&root, &python)?;
     conformance::run(&root, &python)?;
-    cargo(&root, &["test", "--workspace"])?;
+    // all that fails, not only the first
+    cargo(&root, &["test", "--workspace", "--no-fail-fast"])?;
     fuzz::run(FUZZ, None)?;
     // last, because this process becomes the story
     lab::run(&["--scenario".to_owned(), "provision".to_owned()])
