@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firewall::agent::{Enforcer, Round};
 use firewall::config::Config;
@@ -12,8 +12,10 @@ use firewall::wish::Wish;
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 
-/// How long a packet may take; dropped ones take as long.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// What has not passed by then never will, also on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it is looked whether something passes that should not.
+const GLANCE: Duration = Duration::from_millis(700);
 
 /// Three namespaces in a row, removed at the end.
 pub(crate) struct Row {
@@ -37,10 +39,9 @@ fn run(line: &str) -> bool {
 
 impl Row {
     pub(crate) fn new(test: &str) -> Option<Self> {
-        let names = ["in", "mid", "out"].map(|place| format!("firewall-{test}-{place}"));
+        let run_of = std::process::id();
+        let names = ["in", "mid", "out"].map(|place| format!("firewall-{run_of}-{test}-{place}"));
         for name in &names {
-            // left over by a test that was killed
-            Command::new("ip").args(["netns", "del", name]).output().ok();
             if !run(&format!("ip netns add {name}")) {
                 eprintln!("not run: network namespaces need root and iproute2");
                 return None;
@@ -125,16 +126,30 @@ impl Row {
 
     /// A connection, and from where it comes for the server.
     pub(crate) fn connect(&self, place: usize, to: &str) -> Option<(Talk, String)> {
+        let begin = Instant::now();
+        loop {
+            let talk = self.connect_once(place, to);
+            if talk.is_some() || begin.elapsed() > PATIENCE {
+                return talk;
+            }
+        }
+    }
+
+    fn connect_once(&self, place: usize, to: &str) -> Option<(Talk, String)> {
         let to: SocketAddr = to.parse().unwrap();
-        let stream = self.at(place, || TcpStream::connect_timeout(&to, PATIENCE)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stream = self.at(place, || TcpStream::connect_timeout(&to, GLANCE)).ok()?;
         let mut talk = Talk { reader: BufReader::new(stream.try_clone().unwrap()), stream };
-        let peer = talk.hear()?;
+        let peer = talk.hear_within(PATIENCE)?;
         Some((talk, peer))
     }
 
     pub(crate) fn passes(&self, place: usize, to: &str) -> bool {
         self.connect(place, to).is_some()
+    }
+
+    /// Whether nothing passes now.
+    pub(crate) fn is_shut(&self, place: usize, to: &str) -> bool {
+        self.connect_once(place, to).is_none()
     }
 
     pub(crate) fn nft(&self, line: &str) {
@@ -166,6 +181,11 @@ impl Talk {
     }
 
     pub(crate) fn hear(&mut self) -> Option<String> {
+        self.hear_within(PATIENCE)
+    }
+
+    fn hear_within(&mut self, patience: Duration) -> Option<String> {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
         let mut line = String::new();
         self.reader.read_line(&mut line).ok()?;
         (!line.is_empty()).then(|| line.trim().to_owned())
@@ -174,6 +194,12 @@ impl Talk {
     pub(crate) fn echoes(&mut self) -> bool {
         self.say("hello");
         self.hear().as_deref() == Some("hello")
+    }
+
+    /// Whether what is said now does not come back.
+    pub(crate) fn is_cut(&mut self) -> bool {
+        self.say("hello");
+        self.hear_within(GLANCE).is_none()
     }
 }
 
