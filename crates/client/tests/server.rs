@@ -84,6 +84,7 @@ struct Running {
 }
 
 impl Running {
+    /// One that comes again at its address has one of its own: nobody else gets the port in between.
     fn start(fake: &Arc<Fake>, address: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let router = VersionServiceExt::register(fake.clone(), Router::new());
@@ -154,7 +155,7 @@ async fn the_token_travels_and_is_read_again() {
 #[tokio::test]
 async fn unary_calls_wait_for_the_server() {
     let fake = Arc::<Fake>::default();
-    let server = Running::start(&fake, "127.0.0.1:0");
+    let server = Running::start(&fake, "127.0.77.1:0");
     let client = server.client(TokenSource::None);
     fake.away.store(2, Ordering::SeqCst);
     call(&client).await.unwrap();
@@ -162,6 +163,7 @@ async fn unary_calls_wait_for_the_server() {
 
     let address = server.crash();
     let waiting = tokio::spawn(async move { call(&client).await });
+    // it has asked in vain by then
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!waiting.is_finished());
     let server = Running::start(&fake, &address);
@@ -190,18 +192,19 @@ async fn json_in_json_out() {
 #[tokio::test]
 async fn patience_ends() {
     let fake = Arc::<Fake>::default();
-    let address = Running::start(&fake, "127.0.0.1:0").crash();
+    let address = Running::start(&fake, "127.0.77.3:0").crash();
     let started = Instant::now();
     let impatient = client(&address, TokenSource::None).with_patience(Duration::from_millis(300));
     let error = call(&impatient).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unavailable);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // others wait for half a minute
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
 async fn a_stream_is_opened_again_after_a_crash() {
     let fake = Arc::<Fake>::default();
-    let server = Running::start(&fake, "127.0.0.1:0");
+    let server = Running::start(&fake, "127.0.77.2:0");
     let service = server.client(TokenSource::None).switch_watch();
     let (shutdown, down) = oneshot::channel::<()>();
     let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();

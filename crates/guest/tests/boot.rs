@@ -52,9 +52,9 @@ fn a_guest_answers_and_keeps_its_disk() {
     assert_eq!((failed.status, &failed.stderr[..]), (3, "it's no good\n"));
     assert_eq!(guest.run(&["no-such-program"]).expect("answer").status, 127);
     let begin = Instant::now();
-    let slow = guest.run_for(&["sleep", "100"], Duration::from_secs(1)).expect("answer");
+    let slow = guest.run_for(&["sleep", "1000"], Duration::from_secs(1)).expect("answer");
     assert_eq!(slow.status, 124);
-    assert!(begin.elapsed() < Duration::from_secs(20));
+    assert!(begin.elapsed() < Duration::from_secs(500), "it was waited for");
 
     // Several at once, and more than there are ways.
     std::thread::scope(|scope| {

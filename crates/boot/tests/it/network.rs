@@ -1,9 +1,7 @@
 //! Conversations on a real network.
 
-use std::time::{Duration, Instant};
-
 use crate::machine::Machine;
-use crate::world::{World, inside, possible};
+use crate::world::{self, World, inside, possible};
 
 const IPXE: [(u8, &[u8]); 3] =
     [(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0]), (77, b"iPXE")];
@@ -28,11 +26,7 @@ fn urls(script: &str) -> Vec<String> {
 }
 
 fn eventually(what: &str, is: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    world::eventually(what, || is().then_some(()).ok_or_else(String::new));
 }
 
 #[test]
@@ -87,7 +81,7 @@ fn from_power_on_to_the_configuration() {
             .unwrap()
     });
     assert!(metrics.contains("boot_configs_total{result=\"ok\"} 1"), "{metrics}");
-    assert!(world.stop() < Duration::from_secs(2), "a clean end");
+    world.stop();
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::control::Fake;
 const API: &str = "127.0.0.1:8080";
 const ORIGIN: &str = "127.0.0.1:8081";
 static COUNT: AtomicU32 = AtomicU32::new(0);
+/// What has not happened by then never will, also on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct World {
     pub(crate) server: String,
@@ -70,6 +72,18 @@ pub(crate) fn delete(namespace: &str) {
     let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
 }
 
+/// Asks until there is an answer; else shows what was said last.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(said) => assert!(begin.elapsed() < PATIENCE, "no {what}:\n{said}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl World {
     /// `files` are served by the origin under their names; the first is the kernel, the second the initrd.
     pub(crate) fn new(files: [(&str, Vec<u8>); 2], cmdline: &str) -> Self {
@@ -117,7 +131,8 @@ impl World {
     }
 
     pub(crate) fn control_plane_down(&self) {
-        self.api.lock().unwrap().take().unwrap().shutdown_background();
+        // Its address is free when this returns.
+        self.api.lock().unwrap().take().unwrap().shutdown_timeout(PATIENCE);
     }
 
     /// Starts the boot service as DHCP server and waits until it serves.
@@ -204,25 +219,18 @@ impl World {
 
     /// Waits for a line in the log of the boot service.
     pub(crate) fn logged(&self, text: &str) {
-        let begin = Instant::now();
-        while !self.log().contains(text) {
-            assert!(
-                begin.elapsed() < Duration::from_secs(10),
-                "no {text:?} in the log:\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let said = || self.log().contains(text).then_some(()).ok_or_else(|| self.log());
+        eventually(&format!("{text:?} in the log"), said);
     }
 
-    /// Ends the boot service as systemd does; returns how long that took.
-    pub(crate) fn stop(&self) -> Duration {
+    /// Ends the boot service as systemd does.
+    pub(crate) fn stop(&self) {
         let mut boot = self.boot.lock().unwrap().take().unwrap();
-        let begin = Instant::now();
         kill(Pid::from_raw(boot.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        let status = boot.process.wait().unwrap();
-        assert!(status.success(), "{status}: {}", boot.log.lock().unwrap());
-        begin.elapsed()
+        let log = boot.log.clone();
+        let ended = || boot.process.try_wait().unwrap().ok_or_else(|| log.lock().unwrap().clone());
+        let status = eventually("end", ended);
+        assert!(status.success(), "{status}: {}", log.lock().unwrap());
     }
 }
 

@@ -136,7 +136,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             let stop =
-                async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await };
+                async { tokio::time::timeout(Duration::from_secs(120), running.stop()).await };
             drop(self.runtime.block_on(stop));
         }
     }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::hall::{Hall, allocated, until};
 use crate::world::World;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that runs, and what it says on one of its outputs.
 struct Running {
@@ -52,7 +52,7 @@ impl Running {
     /// The exit code, and the rest of what it says.
     fn end(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.said.push_str(&format!("{line}\n"));
         }
         (code, self.said)
@@ -79,7 +79,7 @@ fn a_provisioning_is_followed_to_its_end_and_back() {
     until(&world, "machine list --waiting -o name", &Hall::id(1));
 
     // Created and looked at, then the looking on is ended.
-    let create = "machine create -p web --hostname web01 --partition p1 --size c1 --image debian-12 --networks private --wait --wait-timeout 120s -o name";
+    let create = "machine create -p web --hostname web01 --partition p1 --size c1 --image debian-12 --networks private --wait --wait-timeout 600s -o name";
     let mut creating = Running::errors(&world, create);
     creating.until(&format!("machine {}", Hall::id(1)));
     allocated(&heard);
@@ -97,7 +97,7 @@ fn a_provisioning_is_followed_to_its_end_and_back() {
     // The work went on; somebody looks again.
     let mut waiting = Running::errors(
         &world,
-        &format!("machine wait {} -p web --wait-timeout 120s", Hall::id(1)),
+        &format!("machine wait {} -p web --wait-timeout 600s", Hall::id(1)),
     );
     waiting.until("Installing");
     hall.phase(1, "image", "900 MiB");
@@ -116,7 +116,7 @@ fn a_provisioning_is_followed_to_its_end_and_back() {
     // Released: it is seen how it comes back into the pool.
     let mut deleting = Running::errors(
         &world,
-        &format!("machine delete {} -p web -y --wait --wait-timeout 60s", Hall::id(1)),
+        &format!("machine delete {} -p web -y --wait --wait-timeout 600s", Hall::id(1)),
     );
     deleting.until("Machine Reclaim");
     hall.confirm();
@@ -143,9 +143,9 @@ fn looking_on_ends_when_the_time_is_over_or_nothing_can_come() {
         "metal.v1.InstallerService/ReportFailure",
         serde_json::json!({"uuid": Hall::id(1), "phase": "image", "reason": "the image does not have the digest"}),
     );
-    let crashed = world.run(&format!("{wait} -p web --wait-timeout 3s"), "");
+    let crashed = world.run(&format!("{wait} -p web --wait-timeout 600s"), "");
     assert!(crashed.err.contains("the image does not have the digest"), "{}", crashed.err);
-    assert_ne!(crashed.code, 0);
+    assert!(![0, late.code].contains(&crashed.code), "{}", crashed.err);
 }
 
 #[test]

@@ -154,7 +154,7 @@ async fn a_nudge_wakes_who_watches_once_it_is_committed_and_nobody_else() {
         tx.nudge("machine:a");
         assert!(tokio::time::timeout(wait, watcher.changed()).await.is_err(), "not committed");
         tx.commit().await.expect("commit");
-        tokio::time::timeout(std::time::Duration::from_secs(10), watcher.changed())
+        tokio::time::timeout(std::time::Duration::from_secs(120), watcher.changed())
             .await
             .expect("woken");
         assert!(tokio::time::timeout(wait, other.changed()).await.is_err(), "another key");

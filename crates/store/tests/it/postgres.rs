@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// What has not happened by then never will, also on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 pub(crate) struct Server {
@@ -32,16 +34,30 @@ impl Server {
             "PostgreSQL 15 is missing: apt-get install postgresql, or cargo xtask test"
         );
         let folder = tempfile::tempdir().expect("temporary folder");
-        let data = folder.path().join("data");
         run(Command::new("chown").arg("postgres").arg(folder.path()));
         run(as_postgres(&format!("{BIN}/initdb"))
             .args(["--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8", "-D"])
-            .arg(&data));
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port")
-            .port();
-        let child = as_postgres(&format!("{BIN}/postgres"))
+            .arg(folder.path().join("data")));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let port = free_port();
+            let mut child = Self::spawn(folder.path(), port, setting);
+            // Somebody else may have got the port meanwhile: then it ends.
+            while child.try_wait().expect("a process").is_none() {
+                if ready(folder.path(), port) {
+                    return Self { child, port, _folder: folder };
+                }
+                if Instant::now() > deadline {
+                    child.kill().expect("killed");
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert!(Instant::now() < deadline, "PostgreSQL does not answer");
+        }
+    }
+
+    fn spawn(folder: &Path, port: u16, setting: &str) -> Child {
+        as_postgres(&format!("{BIN}/postgres"))
             .args([
                 "-p",
                 &port.to_string(),
@@ -54,19 +70,12 @@ impl Server {
                 setting,
                 "-k",
             ])
-            .arg(folder.path())
+            .arg(folder)
             .arg("-D")
-            .arg(&data)
+            .arg(folder.join("data"))
             .stderr(Stdio::null())
             .spawn()
-            .expect("postgres starts");
-        let server = Self { child, port, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !ready(port) {
-            assert!(Instant::now() < deadline, "PostgreSQL did not answer within a minute");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        server
+            .expect("postgres starts")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -96,9 +105,16 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn ready(port: u16) -> bool {
+fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("an address").port()
+}
+
+/// Whether it answers at its socket, which is nobody else's.
+fn ready(folder: &Path, port: u16) -> bool {
     Command::new(format!("{BIN}/pg_isready"))
-        .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-q", "-p", &port.to_string(), "-h"])
+        .arg(folder)
         .status()
         .is_ok_and(|status| status.success())
 }

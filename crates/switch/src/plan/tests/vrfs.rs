@@ -140,18 +140,15 @@ fn a_firewall_is_part_of_the_underlay() {
 }
 
 #[test]
-fn a_big_fabric_is_planned_in_no_time() {
+fn in_a_big_fabric_nothing_else_is_touched() {
     let nics = (0..512)
         .map(|n| nic(&format!("swp{n}"), Some(&format!("vrf{}", n % 200 + 1)), &["10.1.0.0/24"]));
     let mut wish = Desired::read(&switch(nics.collect()), 1);
     let observed = self::reached(&wish);
     wish.ports.get_mut("swp7").unwrap().place = Place::Boot;
-    let started = std::time::Instant::now();
     let plan = plan(&wish, &observed);
-    let took = started.elapsed();
     let Some(Step::Routing(routing)) = plan.steps.last() else { panic!("{plan}") };
     assert!(
         routing.change.close.iter().chain(&routing.change.remove).all(|line| line.is_about("swp7"))
     );
-    assert!(took.as_millis() < 2000, "{took:?}");
 }
