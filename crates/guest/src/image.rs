@@ -70,8 +70,9 @@ const LINKS: [(&str, &str); 6] = [
     ("var/run", "/run"),
     ("var/lock", "/run/lock"),
 ];
-/// Free space in MiB, for logs and configuration.
-const ROOM_MB: u64 = 32;
+/// Free space in MiB, for logs, configuration and what machines boot, twice while it changes. The host gives it when it is
+/// written to.
+const ROOM_MB: u64 = 96;
 
 /// What is in a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -102,13 +102,9 @@ mod tests {
     fn what_the_agents_of_the_second_leaf_are_told() {
         let root = tempfile::tempdir().expect("folder");
         let paths = paths(root.path());
-        let spec =
-            Spec { machines: 1, firmware: Firmware::Uefi, fabric: Fabric::Plain, bfd: true };
-        let text = format!(
-            "{}\n----\n{}",
-            boot(&paths, LEAVES[1]),
-            switch(&paths, LEAVES[1], spec)
-        );
+        let spec = Spec { machines: 1, firmware: Firmware::Uefi, fabric: Fabric::Plain, bfd: true };
+        let text =
+            format!("{}\n----\n{}", boot(&paths, LEAVES[1]), switch(&paths, LEAVES[1], spec));
         let real = root.path().canonicalize().expect("folder").display().to_string();
         expect![[r#"
             partition = "lab"

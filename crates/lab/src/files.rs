@@ -1,8 +1,10 @@
-//! The image server: files of one folder over HTTP, with ranges, so that an interrupted download goes on where it was.
+//! The image server: files of one folder over HTTP, with ranges, so that an interrupted download goes on where it was, and
+//! with tags, so that nobody fetches again what he has.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -11,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use futures::stream;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
@@ -42,9 +44,8 @@ fn router(folder: PathBuf) -> Router {
 
 async fn file(State(folder): State<Arc<PathBuf>>, request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/');
-    let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
     let Some(path) = inside(&folder, path) else { return plain(StatusCode::NOT_FOUND) };
-    match answer(&path, range).await {
+    match answer(&path, request.headers()).await {
         Ok(response) => response,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => plain(StatusCode::NOT_FOUND),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR),
@@ -63,16 +64,25 @@ fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| folder.join(path))
 }
 
-async fn answer(path: &Path, range: Option<&str>) -> std::io::Result<Response> {
+async fn answer(path: &Path, asked: &HeaderMap) -> std::io::Result<Response> {
     let mut file = File::open(path).await?;
     let metadata = file.metadata().await?;
     if !metadata.is_file() {
         return Ok(plain(StatusCode::NOT_FOUND));
     }
     let size = metadata.len();
+    let tag = tag(&metadata)?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    headers.insert(header::ACCEPT_RANGES, header::HeaderValue::from_static("bytes"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::ETAG, tag.clone());
+    if asked.get(header::IF_NONE_MATCH) == Some(&tag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    // the rest of another file is not asked for
+    let same = asked.get(header::IF_RANGE).is_none_or(|of| of == tag);
+    let range = asked.get(header::RANGE).filter(|_| same).and_then(|range| range.to_str().ok());
     let (first, length) = match range.map(|range| parse(range, size)) {
         None | Some(Range::Whole) => (0, size),
         Some(Range::Part { first, last }) => {
@@ -92,6 +102,13 @@ async fn answer(path: &Path, range: Option<&str>) -> std::io::Result<Response> {
     file.seek(std::io::SeekFrom::Start(first)).await?;
     *response.body_mut() = body(file.take(length));
     Ok(response)
+}
+
+/// Another one for each content: nobody writes the same file twice in the same moment with the same length.
+fn tag(metadata: &std::fs::Metadata) -> std::io::Result<HeaderValue> {
+    let written = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let tag = format!("\"{:x}-{:x}\"", metadata.len(), written.as_nanos());
+    tag.parse().map_err(std::io::Error::other)
 }
 
 fn body(file: tokio::io::Take<File>) -> Body {
@@ -190,6 +207,13 @@ mod tests {
         let part = ask("GET /image HTTP/1.1\r\nRange: bytes=7-");
         assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("\r\n\r\n789"), "{part}");
         assert!(part.contains("content-range: bytes 7-9/10"), "{part}");
+        let tag = whole.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+        let known = ask(&format!("GET /image HTTP/1.1\r\nIf-None-Match: {tag}"));
+        assert!(known.starts_with("HTTP/1.1 304") && known.ends_with("\r\n\r\n"), "{known}");
+        let rest = ask(&format!("GET /image HTTP/1.1\r\nRange: bytes=7-\r\nIf-Range: {tag}"));
+        assert!(rest.starts_with("HTTP/1.1 206"), "{rest}");
+        let another = ask("GET /image HTTP/1.1\r\nRange: bytes=7-\r\nIf-Range: \"x\"");
+        assert!(another.ends_with("\r\n\r\n0123456789"), "{another}");
         let head = ask("HEAD /image HTTP/1.1");
         assert!(head.contains("content-length: 10") && head.ends_with("\r\n\r\n"), "{head}");
         assert!(ask("GET /none HTTP/1.1").starts_with("HTTP/1.1 404"));
