@@ -98,7 +98,7 @@ impl Headscale {
             agent: world::agent(),
             _folder: folder,
         };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(120);
         while this.key.is_empty() {
             assert!(Instant::now() < end, "headscale does not answer");
             std::thread::sleep(Duration::from_millis(100));

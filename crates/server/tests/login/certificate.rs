@@ -25,7 +25,7 @@ pub(crate) fn agent() -> ureq::Agent {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .max_idle_connections(0)
-        .timeout_global(Some(Duration::from_secs(30)))
+        .timeout_global(Some(Duration::from_secs(120)))
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build()
         .into()

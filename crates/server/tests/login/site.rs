@@ -141,7 +141,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         for running in self.running.drain(..) {
             let stop =
-                async { tokio::time::timeout(Duration::from_secs(10), running.stop()).await };
+                async { tokio::time::timeout(Duration::from_secs(120), running.stop()).await };
             let stopped = self.runtime.block_on(stop);
             if !std::thread::panicking() {
                 stopped.expect("stops in time").expect("stops well");

@@ -104,12 +104,15 @@ fn defect_24_who_is_silent_dies_and_comes_back_and_old_images_are_not_chosen() {
         assert_eq!(judge(3_600_000_000), "ALIVE", "it was heard again");
 
         let lock = json!({"lockingStrategy": "OPTIMISTIC_LOCKING_STRATEGY_SERVER"});
-        let soon = Timestamp::now() + Duration::from_millis(1500);
-        hall.op(
-            "ImageService/Update",
-            json!({"id": "debian-12.0.1", "updateMeta": lock, "expiresAt": soon.to_string()}),
-        );
-        std::thread::sleep(Duration::from_millis(1600));
+        // far enough away for the update, which takes no time of the past
+        let mut soon = Timestamp::now();
+        hall.until("an image with an end", || {
+            soon = Timestamp::now() + Duration::from_secs(2);
+            let update =
+                json!({"id": "debian-12.0.1", "updateMeta": lock, "expiresAt": soon.to_string()});
+            world.call(&hall.admin, "admin.v2.ImageService/Update", update).is_ok()
+        });
+        hall.until("the end of the image", || Timestamp::now() > soon);
         let (code, sentence) = hall.create(hall.request()).expect_err("expired");
         assert_eq!(code, "not_found", "{sentence}");
         assert!(sentence.contains("not expired"), "{sentence}");

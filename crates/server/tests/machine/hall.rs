@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::world::{Answer, World, text};
 
 /// What everybody waits for at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Hall<'a> {
     pub(crate) world: &'a World,

@@ -1,8 +1,9 @@
 //! Calls that stand in each other's way on PostgreSQL, through two replicas. Most are made to meet: the test holds what the first
 //! one needs late, lets the second one run, and then lets go.
 
+use std::process::Command;
 use std::thread::{Scope, ScopedJoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::api;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use store::{Entity, Member};
 use crate::hall::Hall;
 use crate::world::{Answer, World, code, on_postgres};
 
-/// So long a call gets to come to where it has to wait.
-const HEAD_START: Duration = Duration::from_millis(700);
+/// A call that has not come so far by then is not where it was to be.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A hall with so many machines of which nobody knows but the database, and a place in the pool for each.
 fn hall<'a>(world: &'a World, machines: u32) -> Hall<'a> {
@@ -49,14 +50,33 @@ fn hall<'a>(world: &'a World, machines: u32) -> Hall<'a> {
     hall
 }
 
-/// Starts a call in a thread of its own and gives it time to come to where it waits.
+/// How many calls wait for what another one holds.
+fn waiting(world: &World) -> usize {
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let asked = Command::new("psql").args([world.database(), "-qAtc", count]).output();
+    let said = String::from_utf8(asked.expect("psql starts").stdout).expect("text");
+    said.trim().parse().expect("a number")
+}
+
+/// Starts a call in a thread of its own and returns when it has come to where it waits.
 fn start<'s, T: Send + 's>(
+    world: &World,
     scope: &'s Scope<'s, '_>,
     call: impl FnOnce() -> T + Send + 's,
 ) -> ScopedJoinHandle<'s, T> {
+    let before = waiting(world);
     let thread = scope.spawn(call);
-    sleep(HEAD_START);
+    until_waiting(world, before, std::slice::from_ref(&thread));
     thread
+}
+
+/// Returns when each of these calls waits, beside those that did `before`, or has its answer.
+fn until_waiting<T>(world: &World, before: usize, calls: &[ScopedJoinHandle<'_, T>]) {
+    let begin = Instant::now();
+    while calls.iter().filter(|call| !call.is_finished()).count() + before > waiting(world) {
+        assert!(begin.elapsed() < PATIENCE, "a call neither waits nor ends");
+        sleep(Duration::from_millis(20));
+    }
 }
 
 /// Holds the pool of numbers of autonomous systems, which an allocation needs last, while `meanwhile` runs.
@@ -80,20 +100,19 @@ fn what_an_allocation_refers_to_is_not_removed_under_it() {
         ];
         let (allocated, removed) = std::thread::scope(|scope| {
             let threads = while_no_allocation_ends(world, || {
-                let allocated = start(scope, || hall.create(hall.request()));
+                let allocated = start(world, scope, || hall.create(hall.request()));
+                let before = waiting(world);
                 let mut removed = Vec::new();
                 for (method, request, token) in &removals {
-                    let remove = move || world.call(token, method, request.clone());
-                    removed.push((*method, scope.spawn(remove)));
+                    let remove = move || (*method, world.call(token, method, request.clone()));
+                    removed.push(scope.spawn(remove));
                 }
-                sleep(HEAD_START);
+                until_waiting(world, before, &removed);
                 (allocated, removed)
             });
             let (allocated, removed) = threads;
-            let removed: Vec<(&str, Answer)> = removed
-                .into_iter()
-                .map(|(method, thread)| (method, thread.join().expect("an answer")))
-                .collect();
+            let removed: Vec<(&str, Answer)> =
+                removed.into_iter().map(|thread| thread.join().expect("an answer")).collect();
             (allocated.join().expect("an answer"), removed)
         });
         let machine = allocated.expect("allocated")["machine"].clone();
@@ -114,8 +133,8 @@ fn who_makes_a_reservation_waits_for_allocations_that_know_nothing_of_it() {
             "partitions": ["p1"], "amount": 1}});
         let (first, second) = std::thread::scope(|scope| {
             let threads = while_no_allocation_ends(world, || {
-                let first = start(scope, || hall.create(hall.request()));
-                let second = start(scope, || {
+                let first = start(world, scope, || hall.create(hall.request()));
+                let second = start(world, scope, || {
                     hall.op("SizeReservationService/Create", reservation.clone());
                     hall.create(hall.request())
                 });
@@ -138,11 +157,12 @@ fn a_size_is_not_removed_while_a_machine_of_it_registers() {
             let mut tx = world.runtime.block_on(world.db.begin_write()).expect("begin");
             let held = store::switch::TABLE.get_for_update(&mut tx, "r1-a");
             assert!(world.runtime.block_on(held).expect("held").is_some());
-            let registered =
-                start(scope, || hall.infra("BootService/Register", Hall::registration("r1", 1)));
+            let registered = start(world, scope, || {
+                hall.infra("BootService/Register", Hall::registration("r1", 1))
+            });
             let remove =
                 || world.call(&hall.admin, "admin.v2.SizeService/Delete", json!({"id": "c1"}));
-            let removed = start(scope, remove);
+            let removed = start(world, scope, remove);
             world.runtime.block_on(tx.commit()).expect("commit");
             assert_eq!(registered.join().expect("an answer")["size"], "c1");
             removed.join().expect("an answer")
@@ -163,10 +183,10 @@ fn a_partition_is_not_removed_while_a_machine_arrives_in_it() {
             let held = store::machine::TABLE.get_for_update(&mut tx, &uuid);
             assert!(world.runtime.block_on(held).expect("held").is_some());
             let request = json!({"uuid": uuid, "partition": "p2"});
-            let arrived = start(scope, || hall.infra("BootService/Dhcp", request));
+            let arrived = start(world, scope, || hall.infra("BootService/Dhcp", request));
             let remove =
                 || world.call(&hall.admin, "admin.v2.PartitionService/Delete", json!({"id": "p2"}));
-            let removed = start(scope, remove);
+            let removed = start(world, scope, remove);
             world.runtime.block_on(tx.commit()).expect("commit");
             arrived.join().expect("an answer");
             removed.join().expect("an answer")
@@ -244,7 +264,7 @@ fn an_owner_is_not_removed_while_the_other_owner_goes() {
             assert!(world.runtime.block_on(held).expect("held").is_some());
             let delete =
                 || world.call(&admin, "api.v2.TenantService/Delete", json!({"login": "alice"}));
-            let gone = start(scope, delete);
+            let gone = start(world, scope, delete);
             world.runtime.block_on(async {
                 assert!(
                     store::tenant::MEMBERS.remove(&mut tx, &acme, "bob").await.expect("removed")

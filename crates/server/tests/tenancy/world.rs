@@ -90,11 +90,16 @@ fn postgres_database() -> (String, Ground) {
     (url, Ground::Server { _server: shared })
 }
 
+/// What has not happened by then never will, also on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a stream is looked at that is to say nothing.
+const GLANCE: Duration = Duration::from_millis(500);
+
 /// Who calls: a refusal is an answer like any other, and no answer is the end of the test.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(30)))
+        .timeout_global(Some(PATIENCE))
         .build()
         .into()
 }
@@ -152,6 +157,11 @@ impl World {
         &self.bases[turn % self.bases.len()]
     }
 
+    /// Where the database is.
+    pub(crate) fn database(&self) -> &str {
+        &self.config.database
+    }
+
     /// Runs something while one more server runs on the same database.
     pub(crate) fn beside_a_new_one(&self, test: impl FnOnce()) {
         let running = self.runtime.block_on(server::start(self.config.clone())).expect("server");
@@ -183,8 +193,20 @@ impl World {
         Err((field("code"), field("message")))
     }
 
-    /// Opens a stream and says how it ended, or what came first. One that stays open without a word was let in.
+    /// Opens a stream and says how it ended, or what came first: one of both must come.
+    #[track_caller]
     pub(crate) fn open_stream(&self, token: &str, path: &str, request: &Value) -> Answer {
+        let answer = self.stream(token, path, request, PATIENCE);
+        assert_ne!(answer, Ok(Value::Null), "{path} says nothing");
+        answer
+    }
+
+    /// As [`Self::open_stream`] for one that may stay open without a word: then it is null.
+    pub(crate) fn glance_at_stream(&self, token: &str, path: &str, request: &Value) -> Answer {
+        self.stream(token, path, request, GLANCE)
+    }
+
+    fn stream(&self, token: &str, path: &str, request: &Value, patience: Duration) -> Answer {
         let body = request.to_string();
         let mut envelope = vec![0];
         envelope.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
@@ -194,7 +216,7 @@ impl World {
             .post(format!("{}{path}", self.url()))
             .header("content-type", "application/connect+json")
             .config()
-            .timeout_global(Some(Duration::from_millis(500)))
+            .timeout_global(Some(patience))
             .build();
         if !token.is_empty() {
             post = post.header("authorization", format!("Bearer {token}"));
@@ -300,9 +322,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for running in self.running.drain(..) {
-            let stopped = self.runtime.block_on(async {
-                tokio::time::timeout(Duration::from_secs(10), running.stop()).await
-            });
+            let stopped = self
+                .runtime
+                .block_on(async { tokio::time::timeout(PATIENCE, running.stop()).await });
             if !std::thread::panicking() {
                 stopped.expect("stops in time").expect("stops well");
             }
