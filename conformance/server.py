@@ -65,19 +65,25 @@ def _postgres(folder):
     data = folder / "data"
     subprocess.run([*prefix, POSTGRES / "initdb", "--auth=trust", "--username=postgres", "--no-sync", "--locale=C", "--encoding=UTF8", "-D", data],
                    check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*prefix, POSTGRES / "postgres", "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
-                               "-k", folder, "-D", data], stderr=subprocess.DEVNULL, cwd=folder)
+    end = time.monotonic() + 120
+
+    def start():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        return port, subprocess.Popen([*prefix, POSTGRES / "postgres", "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+                                       "-k", folder, "-D", data], stderr=subprocess.DEVNULL, cwd=folder)
+
+    port, server = start()
     try:
-        url = f"postgres://postgres@127.0.0.1:{port}/postgres"
-        end = time.monotonic() + 60
-        while subprocess.run([POSTGRES / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode:
+        # asked at its own socket: the port may be somebody else's by now, and then it ends
+        while subprocess.run([POSTGRES / "pg_isready", "-q", "-h", folder, "-p", port]).returncode:
             if time.monotonic() > end:
-                raise SystemExit("PostgreSQL did not answer within a minute")
+                raise SystemExit("PostgreSQL does not answer")
+            if server.poll() is not None:
+                port, server = start()
             time.sleep(0.05)
-        yield url
+        yield f"postgres://postgres@127.0.0.1:{port}/postgres"
     finally:
         _end(server)
 

@@ -10,7 +10,10 @@ def run(world):
     until = {"seconds": int(time.time()) + 1}
     time.sleep(1.1)
     query = {"method": "/metalstack.api.v2.ProjectService/Create", "to": until, "phase": "AUDIT_PHASE_RESPONSE"}
-    mine = alice.api("AuditService/List", login=world.tenant, query=query).traces
+    listed = lambda: alice.api("AuditService/List", login=world.tenant, query=query).traces
+    # what a replica recorded is stored a moment later
+    check.eventually("what was done is recorded", lambda: len(listed()) == 2)
+    mine = listed()
     check.equal("owners see what was done in their tenant", [(t.user, t.result_code) for t in mine], [("alice", 0), ("alice", 0)])
     one = alice.api("AuditService/Get", login=world.tenant, uuid=mine[0].uuid).trace
     check.true("a call has an entry for its request", check.named(one, "phase") == "REQUEST" and "rockets" in one.body, one)

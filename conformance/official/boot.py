@@ -33,7 +33,7 @@ class Waiting:
             self._answers.put(refused)
 
     def allocation(self):
-        answer = self._answers.get(timeout=30)
+        answer = self._answers.get(timeout=120)
         if isinstance(answer, Refused):
             raise SystemExit(f"FAILED Wait of {self.uuid}: {answer}")
         return answer

@@ -23,7 +23,7 @@ def true(name, condition, seen=""):
     print(f"ok {name}", flush=True)
 
 
-def eventually(name, condition, patience=20):
+def eventually(name, condition, patience=120):
     """Waits for something that happens in the background."""
     end = time.monotonic() + patience
     while not condition():

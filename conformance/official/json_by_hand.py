@@ -10,7 +10,7 @@ def post(world, method, body, token):
     request = urllib.request.Request(f"{world.url}/metalstack.{method}", data=body.encode(), method="POST",
                                      headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -22,11 +22,11 @@ def browser(world):
     asked = urllib.request.Request(url, method="OPTIONS", headers={
         "Origin": "https://ui.example.com", "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,connect-protocol-version,connect-timeout-ms,content-type"})
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         check.equal("a page of another origin may call", (answer.headers["Access-Control-Allow-Origin"], "authorization" in answer.headers["Access-Control-Allow-Headers"]),
                     ("*", True))
     call = urllib.request.Request(url, data=b"{}", method="POST", headers={"Origin": "https://ui.example.com", "Content-Type": "application/json"})
-    with urllib.request.urlopen(call, timeout=10) as answer:
+    with urllib.request.urlopen(call, timeout=60) as answer:
         check.equal("and read the answer", answer.headers["Access-Control-Allow-Origin"], "*")
 
 
