@@ -20,27 +20,46 @@ pub struct Script {
     pub initrds: Vec<String>,
     /// The kernel command line.
     pub cmdline: String,
+    /// Where a machine asks again that did not get all of it.
+    pub again: String,
+}
+
+/// Seconds after which a machine that cannot boot asks again.
+const AGAIN: u32 = 5;
+
+/// Lines by which a machine asks again. The new DHCP exchange makes us check the machine's identity again and keeps its lease alive.
+#[must_use]
+pub fn again(url: &str) -> String {
+    format!(
+        "echo Asking again in {AGAIN} s\nsleep {AGAIN} ||\ndhcp ||\n\
+         chain --autofree --replace {url} || reboot\n"
+    )
 }
 
 impl Script {
-    /// The text of the script. EFI stubs need one `initrd=` argument for each image.
+    /// The text of the script. EFI stubs need one `initrd=` argument for each image. What fails would end the script, and the
+    /// firmware would try something else, for ever; so the machine asks again.
     pub fn render(&self) -> Result<String, ScriptError> {
         check_url(&self.kernel, "kernel")?;
         if !clean(&self.cmdline) {
             return Err(ScriptError::Cmdline);
         }
-        let mut out = format!("#!ipxe\nkernel --name kernel {}\n", self.kernel);
+        check_url(&self.again, "script")?;
+        let mut out = format!("#!ipxe\nkernel --name kernel {} || goto again\n", self.kernel);
         let mut boot = String::from("boot kernel");
+        let mut free = String::from("imgfree kernel ||\n");
         for (n, url) in self.initrds.iter().enumerate() {
             check_url(url, "initrd")?;
-            out += &format!("initrd --name initrd{n} {url}\n");
+            out += &format!("initrd --name initrd{n} {url} || goto again\n");
+            free += &format!("imgfree initrd{n} ||\n");
             boot += &format!(" initrd=initrd{n}");
         }
         if !self.cmdline.is_empty() {
             boot.push(' ');
             boot += &self.cmdline;
         }
-        Ok(out + &boot + "\n")
+        let told = "echo metal-boot: not all that this machine boots arrived\n";
+        Ok(out + &boot + " || goto again\n:again\n" + told + &free + &again(&self.again))
     }
 }
 
@@ -68,14 +87,20 @@ mod tests {
             kernel: "http://10.0.0.1/vmlinuz".into(),
             initrds: vec!["http://10.0.0.1/a".into(), "http://10.0.0.1/b".into()],
             cmdline: "console=ttyS0 panic=1".into(),
+            again: "http://10.0.0.1/boot.ipxe".into(),
         }
     }
 
     #[test]
     fn golden() {
-        let want = "#!ipxe\nkernel --name kernel http://10.0.0.1/vmlinuz\n\
-            initrd --name initrd0 http://10.0.0.1/a\ninitrd --name initrd1 http://10.0.0.1/b\n\
-            boot kernel initrd=initrd0 initrd=initrd1 console=ttyS0 panic=1\n";
+        let want = "#!ipxe\nkernel --name kernel http://10.0.0.1/vmlinuz || goto again\n\
+            initrd --name initrd0 http://10.0.0.1/a || goto again\n\
+            initrd --name initrd1 http://10.0.0.1/b || goto again\n\
+            boot kernel initrd=initrd0 initrd=initrd1 console=ttyS0 panic=1 || goto again\n\
+            :again\necho metal-boot: not all that this machine boots arrived\n\
+            imgfree kernel ||\nimgfree initrd0 ||\nimgfree initrd1 ||\n\
+            echo Asking again in 5 s\nsleep 5 ||\ndhcp ||\n\
+            chain --autofree --replace http://10.0.0.1/boot.ipxe || reboot\n";
         assert_eq!(script().render().unwrap(), want);
     }
 

@@ -1,11 +1,9 @@
 //! The boot script of one machine: what it boots, or why it does not.
 
+use crate::dhcp::SCRIPT_PATH;
 use crate::files::{Files, Origin};
-use crate::ipxe::{Script, ScriptError};
+use crate::ipxe::{Script, ScriptError, again};
 use crate::recipes::Recipe;
-
-/// Seconds after which a machine that cannot boot asks again.
-const AGAIN: u32 = 5;
 
 /// A script that loads what the recipe says through our cache. `url` makes a URL on our server from a path.
 ///
@@ -23,21 +21,18 @@ pub fn boot(
         kernel: here(&recipe.kernel),
         initrds: recipe.initrds.iter().map(here).collect(),
         cmdline: recipe.cmdline.clone(),
+        again: url(SCRIPT_PATH),
     };
     script.render()
 }
 
-/// A script that shows a reason on the machine's screen and asks again. The new DHCP exchange makes us check the machine's
-/// identity again and keeps its lease alive.
+/// A script that shows a reason on the machine's screen and asks again.
 #[must_use]
 pub fn wait(reason: &str, script_url: &str) -> String {
     let harmless =
         |c: char| if c.is_ascii_alphanumeric() || " .,:()/_-".contains(c) { c } else { '_' };
     let reason: String = reason.chars().map(harmless).take(300).collect();
-    format!(
-        "#!ipxe\necho metal-boot: {reason}\necho Asking again in {AGAIN} s\nsleep {AGAIN} ||\ndhcp ||\n\
-         chain --autofree --replace {script_url} || reboot\n"
-    )
+    format!("#!ipxe\necho metal-boot: {reason}\n{}", again(script_url))
 }
 
 #[cfg(test)]
@@ -56,8 +51,12 @@ mod tests {
         let text = boot(&recipe, &files, |path| format!("http://10.0.1.1{path}")).unwrap();
         let (kernel, initrd) = (files.register(&recipe.kernel), files.register(&recipe.initrds[0]));
         let want = format!(
-            "#!ipxe\nkernel --name kernel http://10.0.1.1/file/{kernel}/vmlinuz\n\
-             initrd --name initrd0 http://10.0.1.1/file/{initrd}/b.img\nboot kernel initrd=initrd0 console=ttyS0\n"
+            "#!ipxe\nkernel --name kernel http://10.0.1.1/file/{kernel}/vmlinuz || goto again\n\
+             initrd --name initrd0 http://10.0.1.1/file/{initrd}/b.img || goto again\n\
+             boot kernel initrd=initrd0 console=ttyS0 || goto again\n:again\n\
+             echo metal-boot: not all that this machine boots arrived\n\
+             imgfree kernel ||\nimgfree initrd0 ||\n{}",
+            again("http://10.0.1.1/boot.ipxe")
         );
         assert_eq!(text, want);
     }

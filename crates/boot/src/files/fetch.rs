@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::statvfs::statvfs;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -16,6 +17,9 @@ use crate::store::replace;
 
 /// Bytes per read from the origin.
 const BLOCK: usize = 128 << 10;
+
+/// Bytes that a file leaves free, for what is kept beside it.
+const MARGIN: u64 = 1 << 20;
 
 /// What we know about a copy.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -74,7 +78,30 @@ pub(super) fn look(
             None => return Err(refused(origin, &reason)),
         },
     };
+    // asked before, so that nobody gets half of a file
+    if let Some(length) = response.body().content_length()
+        && let Some(lack) = lack(directory, length)
+    {
+        let Some((file, facts)) = copy else { return Err(Error::Disk(lack)) };
+        tracing::warn!(
+            url = origin.url,
+            lack,
+            "what the origin has now has no room; machines get the copy that we have"
+        );
+        metrics::counter!("boot_file_stale_total").increment(1);
+        return Ok(whole(file, facts.length));
+    }
     begin(path, origin.clone(), response)
+}
+
+/// Why a file of this length has no room in a directory.
+fn lack(directory: &Path, length: u64) -> Option<String> {
+    let left = statvfs(directory).ok()?;
+    let left = u64::from(left.blocks_available()).saturating_mul(left.fragment_size());
+    (left < length.saturating_add(MARGIN)).then(|| {
+        let (directory, mib) = (directory.display(), |bytes: u64| bytes.div_ceil(1 << 20));
+        format!("{} MiB are needed, {directory} has {} MiB; make room", mib(length), mib(left))
+    })
 }
 
 fn refused(origin: &Origin, reason: &str) -> Error {

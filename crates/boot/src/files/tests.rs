@@ -107,3 +107,19 @@ async fn what_is_cut_off_or_not_what_it_should_be_never_arrives_whole() {
     assert!(read(&files, &files.register(&url)).await.unwrap() == content());
     assert_eq!(asked.load(Ordering::SeqCst), 4, "a pinned copy is never asked about");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_room_does_not_take_the_copy_away() {
+    let huge = ("200 OK\r\nContent-Length: 1152921504606846976", Vec::new());
+    let (address, asked) = origin(vec![ok(b"one"), huge]);
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let files = Files::new(directory.path()).unwrap();
+        let id = files.register(&format!("http://{address}/k"));
+        assert_eq!(read(&files, &id).await.unwrap(), b"one");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let files = Files::new(directory.path()).unwrap();
+    let error = read(&files, &files.register(&format!("http://{address}/new"))).await.unwrap_err();
+    assert!(error.contains("make room"), "{error}");
+}
