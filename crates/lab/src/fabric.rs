@@ -178,22 +178,39 @@ pub fn card(leaf: Leaf) -> String {
     format!("lan{}", leaf.number - 1)
 }
 
-/// A namespace that hangs on a leaf's boot network by its link `port0`.
-pub fn guest(leaf: Leaf) -> Vec<Batch> {
+/// A namespace that hangs on a leaf's boot network by its link `port0`. Where ports have cables it has that of this machine,
+/// which nobody else may have.
+pub fn thief(fabric: Fabric, leaf: Leaf, machine: Machine) -> Vec<Batch> {
     let namespace = leaf.namespace();
-    let host = format!(
-        "netns add {THIEF}\nlink add port0 netns {THIEF} type veth peer name guest0 netns {namespace}\n"
-    );
-    let batch = |namespace: &str, commands: &str| Batch {
-        namespace: Some(namespace.to_owned()),
-        switches: Vec::new(),
-        commands: commands.to_owned(),
+    let make = batch(None, format!("netns add {THIEF}\n"));
+    let plug = match fabric {
+        Fabric::Plain | Fabric::Netns => vec![
+            batch(
+                None,
+                format!(
+                    "link add port0 netns {THIEF} type veth peer name thief0 netns {namespace}\n"
+                ),
+            ),
+            batch(Some(&namespace), "link set thief0 master boot\nlink set thief0 up\n".to_owned()),
+        ],
+        Fabric::Vm => vec![cables::lend(leaf, machine, THIEF, "port0")],
     };
-    vec![
-        Batch { namespace: None, switches: Vec::new(), commands: host },
-        batch(&namespace, "link set guest0 master boot\nlink set guest0 up\n"),
-        batch(THIEF, "link set lo up\nlink set port0 up\n"),
-    ]
+    let own = batch(Some(THIEF), "link set lo up\nlink set port0 up\n".to_owned());
+    std::iter::once(make).chain(plug).chain([own]).collect()
+}
+
+/// Takes that away again.
+pub fn without_thief(fabric: Fabric, leaf: Leaf, machine: Machine) -> Vec<Batch> {
+    let mut batches = match fabric {
+        Fabric::Plain | Fabric::Netns => Vec::new(),
+        Fabric::Vm => cables::give_back(leaf, machine, THIEF, "port0"),
+    };
+    batches.push(batch(None, format!("netns del {THIEF}\n")));
+    batches
+}
+
+fn batch(namespace: Option<&str>, commands: String) -> Batch {
+    Batch { namespace: namespace.map(str::to_owned), switches: Vec::new(), commands }
 }
 
 /// The host reaches tenants' machines and the control plane.
@@ -352,7 +369,10 @@ mod tests {
     #[test]
     fn the_host_has_the_cables_of_guests() {
         let machine = Machine { number: 1 };
-        let text = text(&plan(Fabric::Vm, 1)) + "----\n" + &text(&stand_in(Fabric::Vm, machine));
+        let stand_in = text(&stand_in(Fabric::Vm, machine));
+        let thief = [thief, without_thief].map(|of| text(&of(Fabric::Vm, LEAVES[0], machine)));
+        let text = [text(&plan(Fabric::Vm, 1)), stand_in].into_iter().chain(thief);
+        let text = text.collect::<Vec<_>>().join("----\n");
         expect_test::expect![[r#"
             [host]
             netns add mlab-exit
@@ -415,6 +435,25 @@ mod tests {
             link set lo up
             link set lan0 address 52:54:00:6d:01:01 mtu 9000 up
             link set lan1 address 52:54:00:6d:01:02 mtu 9000 up
+            ----
+            [host]
+            netns add mlab-thief
+            [mlab-leaf01]
+            link set end1 down
+            link set end1 nomaster
+            link set end1 netns mlab-thief name port0
+            [mlab-thief]
+            link set lo up
+            link set port0 up
+            ----
+            [mlab-thief]
+            link set port0 down
+            link set port0 netns mlab-leaf01 name end1
+            [mlab-leaf01]
+            link set end1 master cable1
+            link set end1 up
+            [host]
+            netns del mlab-thief
         "#]].assert_eq(&text);
     }
 }

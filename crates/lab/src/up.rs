@@ -330,7 +330,8 @@ fn machines(
     for machine in Machine::all(spec.machines) {
         let uuid = machine.uuid();
         let step = progress.step(&format!("machine {machine} {uuid}"));
-        let waiting = api::until(client, &uuid, MACHINES_PATIENCE, "waiting", api::waits);
+        let patience = MACHINES_PATIENCE * spec.fabric.slowness();
+        let waiting = api::until(client, &uuid, patience, "waiting", api::waits);
         runtime
             .block_on(waiting)
             .with_context(|| log_hint(paths, &format!("{machine}.console")))?;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Batch, PORT_MTU, ROUTER, UNDERLAY_MTU, card, host_link};
+use super::{Batch, PORT_MTU, ROUTER, UNDERLAY_MTU, batch, card, host_link};
 use crate::topology::{
     CONTROL_LINK, EXIT, EXIT_ADDRESS, EXIT_HOST_LINK, LEAVES, Leaf, Machine, SERVICE_ADDRESS,
     TENANT_PREFIXES,
@@ -76,20 +76,33 @@ pub(super) fn of(leaf: Leaf, ports: u8) -> Batch {
     Batch { namespace: Some(leaf.namespace()), switches: SILENT.to_vec(), commands }
 }
 
+/// The leaf's end of a machine's cable becomes a card of somebody else.
+pub(super) fn lend(leaf: Leaf, machine: Machine, to: &str, card: &str) -> Batch {
+    let end = end(machine);
+    let commands = format!(
+        "link set {end} down\n\
+         link set {end} nomaster\n\
+         link set {end} netns {to} name {card}\n"
+    );
+    batch(Some(&leaf.namespace()), commands)
+}
+
+/// The end of [`lend`].
+pub(super) fn give_back(leaf: Leaf, machine: Machine, from: &str, card: &str) -> Vec<Batch> {
+    let (end, home) = (end(machine), leaf.namespace());
+    let unplug = format!("link set {card} down\nlink set {card} netns {home} name {end}\n");
+    let plug = format!("link set {end} master cable{}\nlink set {end} up\n", machine.number);
+    vec![batch(Some(from), unplug), batch(Some(&home), plug)]
+}
+
 /// A namespace that plays a machine.
 pub(super) fn stand_in(machine: Machine) -> Vec<Batch> {
     let namespace = machine.namespace();
     let mut own = "link set lo up\n".to_owned();
     let mut plug = Vec::new();
     for leaf in LEAVES {
-        let (card, end) = (card(leaf), end(machine));
-        let commands = format!(
-            "link set {end} down\n\
-             link set {end} nomaster\n\
-             link set {end} netns {namespace} name {card}\n"
-        );
-        let there = Some(leaf.namespace());
-        plug.push(Batch { namespace: there, switches: Vec::new(), commands });
+        let card = card(leaf);
+        plug.push(lend(leaf, machine, &namespace, &card));
         let mac = machine.mac(leaf);
         writeln!(own, "link set {card} address {mac} mtu {PORT_MTU} up").expect("text");
     }

@@ -17,7 +17,7 @@ use crate::shell;
 use crate::topology::{Fabric, LEAVES, Machine, THIEF};
 
 pub(super) async fn play(stage: &Stage) -> Result<String> {
-    ensure!(stage.spec.fabric != Fabric::Vm, "this story needs a leaf that is a namespace");
+    ensure!(stage.spec.machines > 0, "this story needs a machine: `-n 1`");
     let victim = Machine { number: 1 };
     stage.until_waiting(victim).await?;
     configuration(stage, victim)?;
@@ -27,25 +27,29 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     Ok("identity: configuration, token and allocation of another machine are refused".to_owned())
 }
 
-/// A guest on the boot network, removed when dropped.
-struct Guest;
+/// Somebody on the boot network, removed when dropped.
+struct Thief {
+    fabric: Fabric,
+    /// A machine that is none, whose port is free.
+    machine: Machine,
+}
 
-impl Guest {
-    fn plug_in() -> Result<Self> {
-        fabric::apply(&fabric::guest(LEAVES[0]))?;
-        Ok(Self)
+impl Thief {
+    fn plug_in(fabric: Fabric, machine: Machine) -> Result<Self> {
+        fabric::apply(&fabric::thief(fabric, LEAVES[0], machine))?;
+        Ok(Self { fabric, machine })
     }
 }
 
-impl Drop for Guest {
+impl Drop for Thief {
     fn drop(&mut self) {
-        shell::run(&mut shell::command("ip", ["netns", "del", THIEF])).ok();
+        fabric::apply(&fabric::without_thief(self.fabric, LEAVES[0], self.machine)).ok();
     }
 }
 
 /// A stranger with an address of its own, and with the victim's, gets no configuration.
 fn configuration(stage: &Stage, victim: Machine) -> Result<()> {
-    let _guest = Guest::plug_in()?;
+    let _thief = Thief::plug_in(stage.spec.fabric, Machine { number: stage.spec.ports() })?;
     let leased = leased_address(stage, victim)?;
     let paths = ["/config".to_owned(), format!("/config?uuid={}", victim.uuid())];
     for address in [Some(Ipv4Addr::new(10, 0, 1, 250)), leased] {

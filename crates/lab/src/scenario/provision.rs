@@ -173,7 +173,8 @@ impl Tenant {
         stage.delete(machine, &self.wish.project).await?;
         let begin = Instant::now();
         while stage.addresses(&self.wish.project).await?.contains(&address) {
-            ensure!(begin.elapsed() < super::stage::TO_WAITING, "{address} is never freed");
+            let patience = stage.patience(super::stage::TO_WAITING);
+            ensure!(begin.elapsed() < patience, "{address} is never freed");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         // ports never go back to a tenant by themselves: what is in now was in before the address was free

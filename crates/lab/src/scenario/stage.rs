@@ -65,7 +65,8 @@ impl Stage {
         device(&self.paths, self.spec.fabric, leaf)
     }
 
-    /// A time for what this lab's leaves do; processors that are emulated take longer.
+    /// A time for what this lab's leaves do; processors that are emulated take longer, and machines get less of the host's
+    /// beside them.
     pub(super) fn patience(&self, time: Duration) -> Duration {
         time * self.spec.fabric.slowness()
     }
@@ -172,18 +173,18 @@ impl Stage {
 
     /// Until it waits for an allocation.
     pub(super) async fn until_waiting(&self, machine: Machine) -> Result<api::Machine> {
-        self.until(machine, TO_WAITING, "waiting", lab_api::waits).await
+        self.until(machine, self.patience(TO_WAITING), "waiting", lab_api::waits).await
     }
 
     /// Until the installed system has given its sign of life.
     pub(super) async fn until_phoned_home(&self, machine: Machine) -> Result<api::Machine> {
-        self.until(machine, TO_PHONED_HOME, "phoned home", phoned_home).await
+        self.until(machine, self.patience(TO_PHONED_HOME), "phoned home", phoned_home).await
     }
 
     /// Until this event, or one that comes after it, was seen since the allocation.
     pub(super) async fn until_event(&self, machine: Machine, event: Event) -> Result<api::Machine> {
         let what = format!("{event:?}");
-        self.until(machine, TO_PHONED_HOME, &what, |m| {
+        self.until(machine, self.patience(TO_PHONED_HOME), &what, |m| {
             m.allocation.is_set() && lab_api::last_event(m).is_some_and(|(last, _)| last == event)
         })
         .await
