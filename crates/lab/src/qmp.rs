@@ -120,7 +120,7 @@ mod tests {
         loop {
             match Qmp::connect(&socket) {
                 Ok(qmp) => return (stopped, qmp),
-                Err(error) if begin.elapsed() > Duration::from_secs(20) => panic!("{error:#}"),
+                Err(error) if begin.elapsed() > Duration::from_secs(120) => panic!("{error:#}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         }

@@ -2,10 +2,11 @@
 //! come later are heard, too.
 
 mod all;
+mod group;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use lldp::{Capabilities, ChassisId, ETHERTYPE, Frame, PortId};
@@ -66,6 +67,14 @@ impl Speaker {
             Some(space) => inside(space, name),
         };
         name.ok().map(|name| name.to_string_lossy().into_owned())
+    }
+
+    /// Lets `port` hear LLDP as long as this socket is there. A port that came back has to be told again.
+    ///
+    /// # Errors
+    /// There is no such port any more.
+    pub fn listen(&self, port: &Address) -> io::Result<()> {
+        group::join(self.fd.get_ref().as_fd(), port.link.ifindex())
     }
 
     /// Sends `frame` from `port`.

@@ -61,6 +61,9 @@ impl<B: Backend> Agent<B> {
             if !self.config.is_port(&name) || only.is_some_and(|only| only != name) {
                 continue;
             }
+            if let Err(error) = speaker.listen(&address) {
+                tracing::trace!(port = name, %error, "a port is deaf for LLDP");
+            }
             let frame = frame(&self.config.id, chassis, &name, self.config.loopback, TTL);
             if let Err(error) = speaker.send(&address, &frame) {
                 tracing::trace!(port = name, %error, "an LLDP frame was not sent");

@@ -228,6 +228,13 @@ fn machines_phone_home() {
         assert_eq!(machine, MACHINE);
         assert_eq!(event.event.to_i32(), 10);
         assert_eq!(event.message, "provisioned since 2026-11-21T07:00:00Z");
+        // cards of other makes pass on to their port what is sent to these groups, and nothing else
+        let groups = std::fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap();
+        for port in ["swp1", "swp2"] {
+            let mut lines = groups.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let joined = lines.any(|words| words[1] == port && words[4] == "0180c200000e");
+            assert!(joined, "{port} is not in LLDP's group:\n{groups}");
+        }
 
         speak(&world, "metal-installer waiting", |rounds, _| rounds == 3).await;
         assert!(fake.state.lock().unwrap().events.is_empty());
