@@ -3,6 +3,7 @@
 
 mod all;
 mod group;
+pub(crate) mod solicit;
 
 use std::io;
 use std::net::Ipv4Addr;

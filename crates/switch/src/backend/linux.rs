@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Place;
+use super::{Place, Routing};
 use crate::config::Config as Settings;
 use crate::frr::change::unpeer;
 use crate::frr::daemons::{BFDD, BGPD, ZEBRA};
 use crate::frr::neighbours::{self, Session};
 use crate::frr::{Change, Config, Daemons};
 use crate::netlink::{self, Link};
+use crate::speaker::solicit::solicit;
 
 /// FRR prints some lines only once others are there; more rounds than this mean that it never ends.
 const ROUNDS: usize = 3;
@@ -175,8 +176,15 @@ impl Linux {
         Ok(())
     }
 
+    /// Makes the routing configuration as it is wanted. Who gets a neighbour asks for it, wherever its port is.
+    pub(super) async fn reroute(&self, routing: &Routing, spaces: Vec<PathBuf>) -> Result<()> {
+        self.converge(&routing.before, &routing.wanted).await?;
+        solicit(routing.change.new_peers(), spaces);
+        Ok(())
+    }
+
     /// Adds, looks, removes, looks: until what runs is what is wanted. `before` is what is believed to run.
-    pub(super) async fn converge(&self, before: &Config, wanted: &Config) -> Result<()> {
+    async fn converge(&self, before: &Config, wanted: &Config) -> Result<()> {
         let nothing = Config::default();
         let complete = Change::between(&nothing, wanted, &self.settings.frr.keep);
         self.understands(complete.opening_commands()).await?;

@@ -63,7 +63,7 @@ impl Backend for Plain {
                 let wish = netlink::Change { up: Some(*up), ..Default::default() };
                 Ok(netlink::change(link(port)?.index, &wish)?)
             }
-            Step::Routing(routing) => self.linux.converge(&routing.before, &routing.wanted).await,
+            Step::Routing(routing) => self.linux.reroute(routing, Vec::new()).await,
             Step::Prepare(_) | Step::CleanUp(_) => Ok(()),
         }
     }

@@ -204,7 +204,7 @@ impl<T: Tables> Backend for Vrf<T> {
             },
             Step::Routing(routing) => {
                 self.linux.until_vrfs(self.there(&routing.wanted)?).await?;
-                self.linux.converge(&routing.before, &routing.wanted).await
+                self.linux.reroute(routing, self.tables.spaces()).await
             }
             Step::CleanUp(vni) if self.may_go(*vni)? => self.tables.clean_up(*vni),
             Step::CleanUp(_) => Ok(()),

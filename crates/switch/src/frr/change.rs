@@ -102,6 +102,13 @@ impl Change {
         ports.filter(|port| lines().any(|line| line.is_about(port))).collect()
     }
 
+    /// Interfaces that get a neighbour, for the first time or once more.
+    pub(crate) fn new_peers(&self) -> BTreeSet<String> {
+        let is_peer = |line: &&Line| line.text().split(' ').nth(2) == Some("interface");
+        let peers = self.add.iter().filter(is_peer).filter_map(Line::neighbour);
+        peers.map(|(_, name)| name.to_owned()).collect()
+    }
+
     /// Whether it is about this VRF.
     pub(crate) fn is_about_vrf(&self, vrf: &str) -> bool {
         self.close.iter().chain(&self.add).chain(&self.remove).any(|line| line.vrf() == Some(vrf))
@@ -403,6 +410,21 @@ exit
             bgp network import-check
         "#]],
         );
+    }
+
+    #[test]
+    fn new_peers_are_those_on_an_interface() {
+        let between = |running: &str, wanted: &str| {
+            Change::between(&Config::parse(running), &Config::parse(wanted), &[]).new_peers()
+        };
+        let more = BASE.replace(
+            " address-family",
+            " neighbor up0 interface remote-as external\n neighbor 10.0.0.1 remote-as 7\n address-family",
+        );
+        assert_eq!(between(BASE, &more), ["up0".to_owned()].into());
+        assert_eq!(between(&more, BASE), BTreeSet::new());
+        // It is made again.
+        assert_eq!(between(BASE, &BASE.replace("MACHINE", "FIREWALL")), ["swp1".to_owned()].into());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod in_guest;
 mod kernel_vrfs;
 mod running;
 mod scale;
+mod solicit;
 mod sonic;
 mod vty;
 mod world;

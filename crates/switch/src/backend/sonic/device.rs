@@ -323,7 +323,7 @@ impl Backend for Sonic {
             Step::Unpeer(ports) => self.linux.unpeer(ports).await,
             Step::Routing(routing) => {
                 self.linux.until_vrfs(self.there(&routing.wanted).await?).await?;
-                self.linux.converge(&routing.before, &routing.wanted).await?;
+                self.linux.reroute(routing, Vec::new()).await?;
                 self.save_routing().await;
                 Ok(())
             }
