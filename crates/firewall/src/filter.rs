@@ -76,15 +76,14 @@ impl Filter {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("{} does not run", self.nft.display()))?;
-        // nft reads everything before it says anything
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(text.as_bytes()).context("nft does not read")?;
-        }
+        // nft reads everything before it says anything; one that ends before says why, which tells more than that it did not read
+        let stdin = child.stdin.take();
+        let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
         let done = child.wait_with_output().context("nft does not end")?;
         if !done.status.success() {
             bail!("nft refuses the rules: {}", brief(&String::from_utf8_lossy(&done.stderr)));
         }
-        Ok(())
+        written.context("nft does not read")
     }
 }
 
@@ -192,6 +191,14 @@ mod tests {
         let opened = read(&LISTED.replace("\"drop\"", "\"accept\"")).unwrap();
         assert_ne!(one.shape, opened.shape);
         assert!(read("").is_err() && read("{}").is_err());
+    }
+
+    #[test]
+    fn one_that_ends_before_it_reads_says_why() {
+        // asked for a file that is not there, it does not look at its standard input
+        let filter = Filter::new(Path::new("/bin/ls"));
+        let error = format!("{:#}", filter.load(&"#\n".repeat(1 << 20)).unwrap_err());
+        assert!(error.starts_with("nft refuses the rules: /bin/ls: "), "{error}");
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Real packets through the real packet filter.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use firewall::agent::{Enforcer, Round};
 use firewall::config::Config;
 use serde_json::json;
 
-use crate::row::{IN, MID, OUT, Row, config, tcp, wish};
+use crate::row::{IN, MID, OUT, Row, config, program, tcp, wish};
 
 fn packets(round: &Round, name: &str) -> u64 {
     let counters = round.report.rules.iter().chain(&round.report.drops);
@@ -137,8 +136,7 @@ fn without_a_filter_nothing_is_forwarded() {
     let config = Config { nft: nft.clone(), ..config(folder.path()) };
     let mut enforcer = row.at(MID, || Enforcer::start(&config));
     assert!(row.is_shut(IN, "203.0.113.100:443"));
-    std::fs::write(&nft, "#!/bin/sh\nexec nft \"$@\"\n").unwrap();
-    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program(&nft, "exec nft \"$@\"");
     let only = wish(1, json!([tcp(json!([443]), "0.0.0.0/0")]), json!([]));
     assert_eq!(row.round(&mut enforcer, Some(&only)).report.error, "");
     assert!(row.passes(IN, "203.0.113.100:443"));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,14 @@ fn run(line: &str) -> bool {
         }
         done.status.success()
     })
+}
+
+/// A program made of shell commands. Another process writes it: one that is forked here meanwhile would keep it open for
+/// writing for a moment, and what is written to does not start.
+pub(crate) fn program(path: &Path, commands: &str) {
+    let write = ["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 755 \"$0\""];
+    let done = Command::new("sh").args(write).arg(path).arg(commands).status();
+    assert!(done.unwrap().success(), "{}", path.display());
 }
 
 impl Row {
@@ -203,7 +212,7 @@ impl Talk {
     }
 }
 
-pub(crate) fn config(folder: &std::path::Path) -> Config {
+pub(crate) fn config(folder: &Path) -> Config {
     let text = format!(
         "machine = \"m\"\napi_url = \"http://127.0.0.1:1\"\ntoken_file = \"t\"\nstate_dir = \"{}\"",
         folder.display()

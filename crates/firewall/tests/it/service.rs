@@ -1,6 +1,5 @@
 //! The program itself, as the service manager starts it.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -10,7 +9,7 @@ use firewall::filter::forwards;
 use serde_json::json;
 
 use crate::control_plane::ControlPlane;
-use crate::row::{IN, MID, OUT, Row, tcp, wish};
+use crate::row::{IN, MID, OUT, Row, program, tcp, wish};
 
 /// For what must come at all.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,9 +36,7 @@ impl Manager {
 
     /// Something else in the place of `nft`: shell commands that see its arguments and may end before it runs.
     fn nft(&self, before: &str) {
-        let path = self.path("nft");
-        std::fs::write(&path, format!("#!/bin/sh\n{before}\nexec nft \"$@\"\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program(&self.path("nft"), &format!("{before}\nexec nft \"$@\""));
     }
 
     fn start(&self, row: &Row, api_url: &str) -> Service {
