@@ -164,7 +164,10 @@ fn request(port: &str) -> Result<Request> {
 /// # Errors
 /// The path of the own program is unknown.
 pub fn command(launch: &Launch) -> Result<Command> {
-    let own = fs::read_link("/proc/self/exe").context("/proc is not mounted")?;
+    let link = Path::new("/proc/self/exe");
+    let own = fs::read_link(link).context("/proc is not mounted")?;
+    // somebody may have compiled it again; the link still leads to this one
+    let own = if own.exists() { own } else { link.to_owned() };
     let mut command = Command::new(own);
     command.arg("exec").arg(serde_json::to_string(launch)?);
     Ok(command)

@@ -53,7 +53,7 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let home = Ear::open(&machine.machine.namespace(), &[SERVICE, CLOSED])?;
 
     for address in &neighbour.addresses {
-        machine.reaches(*address, PATIENCE)?;
+        machine.reaches(*address, stage.patience(PATIENCE))?;
     }
     reaches_nobody(&machine, "without a firewall")?;
     stage.note("without a firewall the network reaches itself and nothing else");
@@ -66,7 +66,10 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     stage.delete(firewall.machine, &project).await?;
     let begin = Instant::now();
     while Line::open(&machine.machine.namespace(), machine.addresses[0], to(0, HTTPS))?.is_some() {
-        ensure!(begin.elapsed() < PATIENCE, "the machine still gets out without its firewall");
+        ensure!(
+            begin.elapsed() < stage.patience(PATIENCE),
+            "the machine still gets out without its firewall"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     reaches_nobody(&machine, "after the firewall")?;
@@ -223,7 +226,8 @@ async fn through(
     let private = machine.addresses[0];
     ensure!(private.is_ipv4(), "the first address is {private}");
     let begin = Instant::now();
-    let mut line = until(begin, "the way out", || Line::open(&namespace, private, to(0, HTTPS)))?;
+    let mut line =
+        until(stage, begin, "the way out", || Line::open(&namespace, private, to(0, HTTPS)))?;
     ensure!(line.echoes()?, "nobody answers on the line");
     let seen = world.last(HTTPS).context("nobody came")?;
     ensure!(seen == firewall.outside, "seen outside is {seen}, not {}", firewall.outside);
@@ -236,7 +240,7 @@ async fn through(
     for (family, own) in own.iter().enumerate() {
         let begin = Instant::now();
         let there = SocketAddr::new(*own, SERVICE);
-        let mut line = until(begin, &format!("the way in to {own}"), || {
+        let mut line = until(stage, begin, &format!("the way in to {own}"), || {
             Line::open(INTERNET, SOMEBODY[family], there)
         })?;
         ensure!(line.echoes()?, "nobody answers at {there}");
@@ -247,7 +251,7 @@ async fn through(
             SOMEBODY[family]
         );
         // the other leaf may still be on its way to know it
-        let mut line = until(begin, &format!("the way out by {own}"), || {
+        let mut line = until(stage, begin, &format!("the way out by {own}"), || {
             Line::open(&namespace, *own, to(family, HTTPS))
         })?;
         ensure!(line.echoes()?, "nobody answers from outside");
@@ -288,7 +292,10 @@ async fn through(
             ensure!(status.error.is_empty(), "the firewall reports {}", status.error);
             return Ok(());
         }
-        ensure!(begin.elapsed() < PATIENCE, "only {dropped} drops are counted: {status:?}");
+        ensure!(
+            begin.elapsed() < stage.patience(PATIENCE),
+            "only {dropped} drops are counted: {status:?}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -330,9 +337,9 @@ async fn change(stage: &Stage, machine: &StandIn, firewall: &Wall, world: &Ear) 
     firewall.update(stage, rules(&[HTTPS, LATER])).await?;
     let begin = Instant::now();
     let mut opened =
-        until(begin, "the new rule", || Line::open(&namespace, private, to(0, LATER)))?;
+        until(stage, begin, "the new rule", || Line::open(&namespace, private, to(0, LATER)))?;
     let seconds = begin.elapsed();
-    ensure!(seconds <= EFFECTIVE, "a new rule is effective after {seconds:?} only");
+    ensure!(seconds <= stage.patience(EFFECTIVE), "a new rule is effective after {seconds:?} only");
     ensure!(opened.echoes()? && kept.echoes()?, "a line that stays allowed was dropped");
     stage.note(&format!(
         "port {LATER} is open {:.2} s after the change, and a line over port {HTTPS} goes on",
@@ -344,7 +351,10 @@ async fn change(stage: &Stage, machine: &StandIn, firewall: &Wall, world: &Ear) 
     let mut last = Duration::ZERO;
     while Line::open(&namespace, private, to(0, LATER))?.is_some() {
         last = begin.elapsed();
-        ensure!(last <= EFFECTIVE, "a rule that is gone still lets pass after {last:?}");
+        ensure!(
+            last <= stage.patience(EFFECTIVE),
+            "a rule that is gone still lets pass after {last:?}"
+        );
     }
     ensure!(kept.echoes()?, "a line that stays allowed was dropped by the second change");
     stage.note(&format!(
@@ -383,6 +393,7 @@ fn management(stage: &Stage, machine: &StandIn, firewall: &Wall) -> Result<()> {
 
 /// Tries until it is there.
 pub(super) fn until<T>(
+    stage: &Stage,
     begin: Instant,
     what: &str,
     look: impl Fn() -> Result<Option<T>>,
@@ -391,8 +402,9 @@ pub(super) fn until<T>(
         if let Some(found) = look()? {
             return Ok(found);
         }
-        if begin.elapsed() > PATIENCE {
-            bail!("{what} is not there after {PATIENCE:?}");
+        let patience = stage.patience(PATIENCE);
+        if begin.elapsed() > patience {
+            bail!("{what} is not there after {patience:?}");
         }
     }
 }
