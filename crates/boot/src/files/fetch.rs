@@ -97,7 +97,7 @@ pub(super) fn look(
 /// Why a file of this length has no room in a directory.
 fn lack(directory: &Path, length: u64) -> Option<String> {
     let left = statvfs(directory).ok()?;
-    let left = u64::from(left.blocks_available()).saturating_mul(left.fragment_size());
+    let left = left.blocks_available().saturating_mul(left.fragment_size());
     (left < length.saturating_add(MARGIN)).then(|| {
         let (directory, mib) = (directory.display(), |bytes: u64| bytes.div_ceil(1 << 20));
         format!("{} MiB are needed, {directory} has {} MiB; make room", mib(length), mib(left))
