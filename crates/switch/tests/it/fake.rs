@@ -1,6 +1,6 @@
 //! A control plane of one switch.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use client::{Client, Config, TokenSource};
@@ -107,6 +107,17 @@ impl Fake {
         });
         let Heartbeat { at, request, .. } = found.await;
         (at.duration_since(since), request)
+    }
+}
+
+/// What was heard last says why a test failed.
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let said = self.switch.borrow().as_ref().map(|(generation, _)| *generation);
+            eprintln!("said {said:?}, heard {:?}", state.heartbeats.last());
+        }
     }
 }
 

@@ -247,10 +247,12 @@ impl World {
     }
 }
 
-/// Dead but not yet buried is dead.
+/// Dead but not yet buried is dead, as soon as no thread of it holds its sockets.
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let lives = |rest: &str| !rest.is_empty() && (!rest.starts_with('Z') || threads > 1);
+    stat.rsplit(") ").next().is_some_and(lives)
 }
 
 /// A mount namespace in which no network namespace has a name yet; it lasts as long as the file is open.

@@ -25,6 +25,9 @@ use crate::world::World;
 /// The ASIC follows so much later.
 const LATE: Duration = Duration::from_millis(60);
 
+/// A zebra that does not forget what is gone will not.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) struct Managers {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -44,8 +47,9 @@ impl Managers {
         let (shared, socket) = (Arc::<Shared>::default(), socket.to_owned());
         let (ready, is_ready) = std::sync::mpsc::channel();
         let own = shared.clone();
+        let pathspace = world.space("leaf");
         let thread = world.spawn("leaf", async move || {
-            let mut following = Following::new(&socket, own.clone()).await;
+            let mut following = Following::new(&socket, pathspace, own.clone()).await;
             while !own.stop.load(Ordering::Relaxed) {
                 let paused = own.paused.lock().await;
                 if !*paused {
@@ -81,6 +85,10 @@ impl Drop for Managers {
 }
 
 struct Following {
+    /// Of the routing daemons.
+    pathspace: String,
+    /// Namespaces of VRFs that are to go, and since when.
+    going: BTreeMap<String, Instant>,
     db: Db,
     writers: BTreeMap<Base, Connection>,
     shared: Arc<Shared>,
@@ -90,14 +98,21 @@ struct Following {
 }
 
 impl Following {
-    async fn new(socket: &Path, shared: Arc<Shared>) -> Self {
+    async fn new(socket: &Path, pathspace: String, shared: Arc<Shared>) -> Self {
         let databases = Databases::at(&Address::Socket(socket.to_owned()));
         let mut writers = BTreeMap::new();
         for base in Base::ALL {
             writers.insert(base, Connection::open(databases.get(base)).await.unwrap());
         }
-        let (leaving, routers) = (Vec::new(), BTreeSet::new());
-        let mut new = Self { db: Db::new(databases), writers, shared, leaving, routers };
+        let mut new = Self {
+            pathspace,
+            going: BTreeMap::new(),
+            db: Db::new(databases),
+            writers,
+            shared,
+            leaving: Vec::new(),
+            routers: BTreeSet::new(),
+        };
         new.set(Base::Application, "PORT_TABLE:PortInitDone", "lanes", "0").await;
         let ports = new.db.snapshot().await.unwrap().config;
         for (name, _) in table(&ports, "PORT") {
@@ -150,12 +165,23 @@ impl Following {
         for (name, _) in table(&now.state, "VRF_TABLE") {
             let mut interfaces = table(&now.state, "INTERFACE_TABLE");
             let used = interfaces.any(|(_, row)| row.get("vrf").is_some_and(|vrf| vrf == name));
-            if !now.config.contains_key(&format!("VRF|{name}")) && !used {
+            if !now.config.contains_key(&format!("VRF|{name}")) && !used && self.may_go(name) {
+                self.going.remove(name);
                 space::remove(&Path::new(space::FOLDER).join(name)).unwrap();
                 self.remove(Base::State, &format!("VRF_TABLE|{name}")).await;
                 self.remove(Base::State, &format!("VRF_OBJECT_TABLE|{name}")).await;
             }
         }
+    }
+
+    /// zebra 8.4 now and then does not survive that a namespace goes in which it still believes interfaces to be.
+    fn may_go(&mut self, vrf: &str) -> bool {
+        let since = *self.going.entry(vrf.to_owned()).or_insert_with(Instant::now);
+        let show = format!("show interface vrf {vrf} brief");
+        let asked = Command::new("vtysh").args(["-N", &self.pathspace, "-c", &show]).output();
+        let said = String::from_utf8(asked.unwrap().stdout).unwrap();
+        let forgotten = ["Ethernet", "Vlan", "vtep-"].iter().all(|name| !said.contains(name));
+        forgotten || since.elapsed() > PATIENCE
     }
 
     /// The end of a tunnel and its VLAN, in the VRF.
