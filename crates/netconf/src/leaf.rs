@@ -151,12 +151,8 @@ pub fn frr(leaf: &Leaf) -> String {
     text
 }
 
-/// A changed filter takes effect after one second; FRR would take five. It comes before the first filter: peers that are configured
-/// together with filters are held until then.
-const FILTERED: &str = "bgp route-map delay-timer 1";
-
 fn head(leaf: &Leaf) -> String {
-    format!("frr defaults datacenter\nhostname {}\n{NEXT_HOPS}\n{FILTERED}\n", leaf.hostname)
+    format!("frr defaults datacenter\nhostname {}\n{NEXT_HOPS}\n", leaf.hostname)
 }
 
 fn profile(text: &mut String, leaf: &Leaf) {
@@ -262,6 +258,8 @@ fn by_list(text: &mut String, map: &str, sequence: u32, list: &str, set: &str) {
 }
 
 fn bgp(text: &mut String, leaf: &Leaf, ports: &[&Port]) {
+    // A changed filter takes effect after this many seconds; FRR would take five.
+    text.push_str("!\nbgp route-map delay-timer 1\n");
     // Groups are there before their first member, so that one more port changes nothing else.
     let groups = [FABRIC, Role::Machine.peer_group(), Role::Firewall.peer_group()];
     let instance = Instance {

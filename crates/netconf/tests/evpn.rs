@@ -40,7 +40,6 @@ fn two_tenants_and_a_firewall() {
         frr defaults datacenter
         hostname leaf01
         no zebra nexthop kernel enable
-        bgp route-map delay-timer 1
         !
         vrf vrf7
          vni 7
@@ -188,6 +187,8 @@ fn two_tenants_and_a_firewall() {
         !
         route-map metal-swp3-vni deny 65535
         exit
+        !
+        bgp route-map delay-timer 1
         !
         router bgp 4200000011
          bgp router-id 10.0.0.11

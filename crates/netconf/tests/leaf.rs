@@ -51,7 +51,6 @@ fn a_leaf_with_one_machine() {
         frr defaults datacenter
         hostname leaf01
         no zebra nexthop kernel enable
-        bgp route-map delay-timer 1
         !
         interface up0
          no ipv6 nd suppress-ra
@@ -119,6 +118,8 @@ fn a_leaf_with_one_machine() {
         !
         route-map metal-swp1-in deny 99
         exit
+        !
+        bgp route-map delay-timer 1
         !
         router bgp 4200000011
          bgp router-id 10.0.0.11

@@ -3,7 +3,6 @@
 
 mod all;
 mod group;
-pub(crate) mod solicit;
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -93,6 +93,7 @@ pub fn frr_named(evpn: &Evpn, prefix: &str) -> String {
     for port in &firewalls {
         networks(&mut text, port, evpn.firewalls.get(&port.name));
     }
+    text.push_str("!\nbgp route-map delay-timer 1\n");
     underlay(&mut text, leaf, &firewalls);
     for tenant in tenants {
         overlay(&mut text, leaf, tenant, &tenant.vrf(prefix));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,13 @@ use crate::frr::daemons::{BFDD, BGPD, ZEBRA};
 use crate::frr::neighbours::{self, Session};
 use crate::frr::{Change, Config, Daemons};
 use crate::netlink::{self, Link};
-use crate::speaker::solicit::solicit;
 
 /// FRR prints some lines only once others are there; more rounds than this mean that it never ends.
 const ROUNDS: usize = 3;
 /// FRR looks for new namespaces once a second, and hears of other VRFs at once. Who goes on too early has a port that is silent for ever.
 const SEEN: Duration = Duration::from_secs(20);
+/// A port is seen as soon as the kernel has told of it.
+const PORTS_SEEN: Duration = Duration::from_secs(5);
 /// Routers forward packets of both families.
 pub(super) const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
@@ -135,7 +136,7 @@ impl Linux {
 
     /// Waits until FRR has seen these VRFs, which are there. An interface that is configured before stays silent: its router
     /// advertisements begin with the next event on it, if there ever is one.
-    pub(super) async fn until_vrfs(&self, mut needed: BTreeSet<String>) -> Result<()> {
+    async fn until_vrfs(&self, mut needed: BTreeSet<String>) -> Result<()> {
         let begin = Instant::now();
         while !needed.is_empty() {
             let seen = active(&self.daemons.show(ZEBRA, "show vrf").await?);
@@ -144,9 +145,8 @@ impl Linux {
                 tracing::warn!(?needed, "FRR does not see VRFs that are there");
                 break;
             }
-            if !needed.is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            // Also when all are seen: the daemon for BGP hears of them a moment later.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }
@@ -176,11 +176,31 @@ impl Linux {
         Ok(())
     }
 
-    /// Makes the routing configuration as it is wanted. Who gets a neighbour asks for it, wherever its port is.
-    pub(super) async fn reroute(&self, routing: &Routing, spaces: Vec<PathBuf>) -> Result<()> {
-        self.converge(&routing.before, &routing.wanted).await?;
-        solicit(routing.change.new_peers(), spaces);
+    /// Waits until FRR has seen ports that get a neighbour in one of these VRFs: it hears of them after the VRF. They are silent, too, if they are
+    /// configured before.
+    async fn until_ports(&self, routing: &Routing, vrfs: &BTreeSet<String>) -> Result<()> {
+        let begin = Instant::now();
+        for port in routing.change.new_peers() {
+            let Some(vrf) = routing.wanted.vrf_of(&port).filter(|vrf| vrfs.contains(*vrf)) else {
+                continue;
+            };
+            let question = format!("show interface {port} vrf {vrf}");
+            while !is_seen(&self.daemons.show(ZEBRA, &question).await?) {
+                if begin.elapsed() > PORTS_SEEN {
+                    tracing::warn!(port, vrf, "FRR does not see a port that should be there");
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
         Ok(())
+    }
+
+    /// Makes the routing configuration as it is wanted, once FRR has seen those of its VRFs that are there.
+    pub(super) async fn reroute(&self, routing: &Routing, vrfs: BTreeSet<String>) -> Result<()> {
+        self.until_vrfs(vrfs.clone()).await?;
+        self.until_ports(routing, &vrfs).await?;
+        self.converge(&routing.before, &routing.wanted).await
     }
 
     /// Adds, looks, removes, looks: until what runs is what is wanted. `before` is what is believed to run.
@@ -228,6 +248,12 @@ fn active(text: &str) -> BTreeSet<String> {
     text.lines().filter_map(line).collect()
 }
 
+/// Whether what FRR answers to `show interface` is about one that is there, not one that is only configured.
+fn is_seen(text: &str) -> bool {
+    let index = text.lines().find_map(|line| line.trim().strip_prefix("index "));
+    index.is_some_and(|rest| rest.contains(" metric "))
+}
+
 /// An interface of the namespace of this thread.
 pub(super) fn link(name: &str) -> Result<Link> {
     let links = netlink::links().context("interfaces cannot be read")?;
@@ -262,5 +288,19 @@ mod tests {
         let text = "netns-based vrfs\nvrf vrf7 id 1 netns /run/netns/vrf7 (configured)\nvrf vrf8 inactive (configured)\nvrf vrf9 id 5 table 1009\n";
         assert_eq!(active(text), ["vrf7".to_owned(), "vrf9".to_owned()].into());
         assert!(active("").is_empty());
+    }
+
+    #[test]
+    fn ports_that_frr_has_seen() {
+        let there = "Interface swp1 is up, line protocol is up\n  vrf: vrf7\n  index 4 metric 0 mtu 9000 speed 10000\n  flags: <UP>\n";
+        assert!(is_seen(there));
+        for not in [
+            "% Can't find interface swp1\n",
+            "Interface swp1 is down\n  vrf: vrf7\n  pseudo interface\n",
+            "Interface swp1 is down\n  vrf: vrf7\n  index 4 inactive interface\n",
+            "",
+        ] {
+            assert!(!is_seen(not), "{not}");
+        }
     }
 }

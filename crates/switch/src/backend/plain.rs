@@ -1,7 +1,7 @@
 //! Plain Linux, on a box or in a network namespace: machine ports are members of a bridge or routed in the main table,
 //! routes come from FRR. No VRFs: tenants share one table, told apart by what each may announce.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -63,7 +63,7 @@ impl Backend for Plain {
                 let wish = netlink::Change { up: Some(*up), ..Default::default() };
                 Ok(netlink::change(link(port)?.index, &wish)?)
             }
-            Step::Routing(routing) => self.linux.reroute(routing, Vec::new()).await,
+            Step::Routing(routing) => self.linux.reroute(routing, BTreeSet::new()).await,
             Step::Prepare(_) | Step::CleanUp(_) => Ok(()),
         }
     }

@@ -203,8 +203,8 @@ impl<T: Tables> Backend for Vrf<T> {
                 None => set_up(port, Some(*up)),
             },
             Step::Routing(routing) => {
-                self.linux.until_vrfs(self.there(&routing.wanted)?).await?;
-                self.linux.reroute(routing, self.tables.spaces()).await
+                let there = self.there(&routing.wanted)?;
+                self.linux.reroute(routing, there).await
             }
             Step::CleanUp(vni) if self.may_go(*vni)? => self.tables.clean_up(*vni),
             Step::CleanUp(_) => Ok(()),

@@ -14,7 +14,6 @@ mod in_guest;
 mod kernel_vrfs;
 mod running;
 mod scale;
-mod solicit;
 mod sonic;
 mod vty;
 mod world;

@@ -322,8 +322,8 @@ impl Backend for Sonic {
             Step::Forward => self.linux.forward(),
             Step::Unpeer(ports) => self.linux.unpeer(ports).await,
             Step::Routing(routing) => {
-                self.linux.until_vrfs(self.there(&routing.wanted).await?).await?;
-                self.linux.reroute(routing, Vec::new()).await?;
+                let there = self.there(&routing.wanted).await?;
+                self.linux.reroute(routing, there).await?;
                 self.save_routing().await;
                 Ok(())
             }
