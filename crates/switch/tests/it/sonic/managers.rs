@@ -180,8 +180,9 @@ impl Following {
         let show = format!("show interface vrf {vrf} brief");
         let asked = Command::new("vtysh").args(["-N", &self.pathspace, "-c", &show]).output();
         let said = String::from_utf8(asked.unwrap().stdout).unwrap();
-        let forgotten = ["Ethernet", "Vlan", "vtep-"].iter().all(|name| !said.contains(name));
-        forgotten || since.elapsed() > PATIENCE
+        // One with a configuration stays, down.
+        let is_up = |line: &str| !line.starts_with("lo ") && line.contains(" up ");
+        !said.lines().any(is_up) || since.elapsed() > PATIENCE
     }
 
     /// The end of a tunnel and its VLAN, in the VRF.
