@@ -204,21 +204,17 @@ fn a_daemon_that_is_restarted_alone_gets_its_filters_again() {
         };
         let before = patiently("answer of bgpd", filters()).await;
         assert!(before > 0);
-        let routed = || world.ip_in_vrf("vrf7", "route").contains("10.128.0.1 ").then_some(());
-        eventually("route of the machine", routed).await;
 
         agent.stop().await;
         restart_bgpd(&world);
         assert_eq!(patiently("answer of bgpd", filters()).await, 0, "it has lost them");
         let agent = Running::start(world.config(&url));
-        let sent = || {
-            let text = world.vtysh("leaf", "show bgp vrf vrf7 neighbors swp1 json");
-            let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let family = &value["swp1"]["addressFamilyInfo"]["ipv4Unicast"];
-            (family["acceptedPrefixCounter"].as_u64() == Some(1)).then_some(())
-        };
-        eventually("prefix of the machine that the filter lets through", sent).await;
-        assert_eq!(patiently("answer of bgpd", filters()).await, before);
+        patiently("filters as before", async {
+            while filters().await != before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
         agent.stop().await;
     });
 }
@@ -288,8 +284,6 @@ fn no_more_is_asked_than_has_to_be() {
         let since = fake.say(1, ports(FILTER), &[]);
         let agent = Running::start(world.config(&url));
         fake.heartbeat(since, |h| h.error.is_none()).await;
-        let routed = || world.ip_in_vrf("vrf7", "route").contains("10.128.0.1 ").then_some(());
-        eventually("route of the machine", routed).await;
 
         // Nothing is to be done: each pass asks each daemon once, each heartbeat asks for sessions. One of each may be on its way.
         let passes = |before| counters.since(before, "switch_passes_total");
