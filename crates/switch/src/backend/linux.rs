@@ -22,6 +22,10 @@ const ROUNDS: usize = 3;
 const SEEN: Duration = Duration::from_secs(20);
 /// A port is seen as soon as the kernel has told of it.
 const PORTS_SEEN: Duration = Duration::from_secs(5);
+/// What is gone is forgotten as soon as the kernel has told of it.
+const FORGOTTEN: Duration = Duration::from_secs(2);
+/// zebra tells the daemon for BGP, which cannot be asked what it has seen.
+const SPREAD: Duration = Duration::from_millis(200);
 /// Routers forward packets of both families.
 pub(super) const FORWARDING: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
@@ -180,6 +184,7 @@ impl Linux {
     /// configured before.
     async fn until_ports(&self, routing: &Routing, vrfs: &BTreeSet<String>) -> Result<()> {
         let begin = Instant::now();
+        let mut is_new = false;
         for port in routing.change.new_peers() {
             let Some(vrf) = routing.wanted.vrf_of(&port).filter(|vrf| vrfs.contains(*vrf)) else {
                 continue;
@@ -192,8 +197,25 @@ impl Linux {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            is_new = true;
+        }
+        if is_new {
+            tokio::time::sleep(SPREAD).await;
         }
         Ok(())
+    }
+
+    /// Waits until FRR has forgotten what was in a VRF: zebra 8.4 now and then does not survive that a network namespace goes in which it
+    /// still believes interfaces to be.
+    pub(super) async fn until_empty(&self, vrf: &str) {
+        let begin = Instant::now();
+        let question = format!("show interface vrf {vrf} brief");
+        while let Ok(text) = self.daemons.show(ZEBRA, &question).await
+            && !is_empty(&text)
+            && begin.elapsed() < FORGOTTEN
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Makes the routing configuration as it is wanted, once FRR has seen those of its VRFs that are there.
@@ -254,6 +276,15 @@ fn is_seen(text: &str) -> bool {
     index.is_some_and(|rest| rest.contains(" metric "))
 }
 
+/// Whether nothing but the loopback is up in what FRR answers to `show interface brief`. One with a configuration stays, down.
+fn is_empty(text: &str) -> bool {
+    let is_up = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next().is_some_and(|name| name != "lo") && words.next() == Some("up")
+    };
+    !text.lines().any(is_up)
+}
+
 /// An interface of the namespace of this thread.
 pub(super) fn link(name: &str) -> Result<Link> {
     let links = netlink::links().context("interfaces cannot be read")?;
@@ -288,6 +319,15 @@ mod tests {
         let text = "netns-based vrfs\nvrf vrf7 id 1 netns /run/netns/vrf7 (configured)\nvrf vrf8 inactive (configured)\nvrf vrf9 id 5 table 1009\n";
         assert_eq!(active(text), ["vrf7".to_owned(), "vrf9".to_owned()].into());
         assert!(active("").is_empty());
+    }
+
+    #[test]
+    fn what_frr_has_not_forgotten() {
+        let head = "Interface       Status  VRF             Addresses\n---------       ------  ---             ---------\n";
+        let lo = "lo              up      vrf7            \n";
+        let gone = "vni7            down    vrf7            \n";
+        assert!(is_empty(&format!("{head}{lo}{gone}\n")));
+        assert!(!is_empty(&format!("{head}{lo}br7             up      vrf7            \n")));
     }
 
     #[test]

@@ -175,9 +175,8 @@ impl Tables for Namespaces {
     }
 
     /// Devices first: who still has the namespace open keeps it alive, and its VXLAN id taken.
-    fn clean_up(&self, vni: u32) -> Result<()> {
-        let space = path(vni);
-        let emptied = inside(&space, || {
+    fn empty(&self, vni: u32) -> Result<()> {
+        let emptied = inside(&path(vni), || {
             for (name, _) in parts(vni, self.settings.loopback) {
                 if let Ok(link) = link(&name) {
                     netlink::delete(link.index)?;
@@ -188,6 +187,11 @@ impl Tables for Namespaces {
         if let Err(error) = emptied {
             tracing::debug!(vni, error = format!("{error:#}"), "a namespace is not emptied");
         }
+        Ok(())
+    }
+
+    fn clean_up(&self, vni: u32) -> Result<()> {
+        let space = path(vni);
         space::remove(&space).with_context(|| format!("{} stays", space.display()))
     }
 
