@@ -1,5 +1,6 @@
 //! Two firewalls of one network: one carries all traffic, and the other one takes over when it goes.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,6 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     let own = static_addresses(stage, &mut machine, &project).await?;
     let settled = all_ways(stage, &machine, &own, &world, &near)?;
     stage.note(&format!("all ways are open {:.1} s later", settled.as_secs_f64()));
-    lines(&machine, &own, &world, &near)?;
     tokio::time::sleep(REPORTED).await;
     let status = far.status(stage).await?;
     let passed: u64 = status.rules.iter().map(|rule| rule.packets).sum();
@@ -59,7 +59,6 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
 
     stage.delete(near.machine, &project).await?;
     let taken = all_ways(stage, &machine, &own, &world, &far)?;
-    lines(&machine, &own, &world, &far)?;
     stage.note(&format!(
         "the nearer one is deleted: all ways are open again after {:.1} s, as {}",
         taken.as_secs_f64(),
@@ -78,7 +77,8 @@ pub(super) async fn play(stage: &Stage) -> Result<String> {
     ))
 }
 
-/// Waits until the machine gets out by translation through this firewall, and out and in with its own addresses.
+/// Waits until the machine gets out by translation through this firewall, and out and in with its own addresses, over all of several equal
+/// ways: many lines, of which none breaks.
 fn all_ways(
     stage: &Stage,
     machine: &StandIn,
@@ -87,25 +87,17 @@ fn all_ways(
     through: &Wall,
 ) -> Result<Duration> {
     let begin = Instant::now();
-    let namespace = machine.machine.namespace();
-    let private = machine.addresses[0];
-    // Twice: what is still on its way to one of the leaves breaks one of several.
-    for _ in 0..2 {
-        until(stage, begin, "the way out", || {
-            let Some(mut line) = Line::open(&namespace, private, to(0, HTTPS))? else {
-                return Ok(None);
-            };
-            let there = line.echoes()? && world.last(HTTPS) == Some(through.outside);
-            Ok(there.then_some(line))
-        })?;
-        for (family, own) in own.iter().enumerate() {
-            until(stage, begin, "the own way out", || {
-                Line::open(&namespace, *own, to(family, HTTPS))
-            })?;
-            let there = SocketAddr::new(*own, SERVICE);
-            until(stage, begin, "the way in", || Line::open(INTERNET, SOMEBODY[family], there))?;
+    let last = RefCell::new(String::new());
+    until(stage, begin, "way of many", || match lines(machine, own, world, through) {
+        Ok(()) => Ok(Some(())),
+        Err(error) => {
+            let error = format!("{error:#}");
+            if last.replace(error.clone()) != error {
+                stage.note(&format!("{:.1} s: {error}", begin.elapsed().as_secs_f64()));
+            }
+            Ok(None)
         }
-    }
+    })?;
     Ok(begin.elapsed())
 }
 
