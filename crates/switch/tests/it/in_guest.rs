@@ -114,7 +114,8 @@ impl Leaf {
     pub(crate) fn pass(&self, test: &str) {
         let begin = Instant::now();
         let inside = format!("{INSIDE}=1");
-        let command = ["env", &inside, PROGRAM, "--exact", test, "--nocapture", "--test-threads=1"];
+        let mut command = vec!["env", &inside, PROGRAM, "--exact", test];
+        command.extend(["--include-ignored", "--nocapture", "--test-threads=1"]);
         let output = self.guest.run_for(&command, PATIENCE).unwrap();
         eprintln!("{}{}", output.stdout, output.stderr);
         eprintln!("{test} took {:.1?} in the guest", begin.elapsed());
