@@ -16,8 +16,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 
-/// Runs all targets, or one, for so many seconds each.
-pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<()> {
+/// Runs all targets, or one, for so many seconds each. The same seed tries the same inputs; 0 is another one each time.
+pub(crate) fn run(seconds: u32, only: Option<&str>, seed: u32) -> Result<()> {
     let root = root();
     let names: Vec<String> =
         targets(&root)?.into_iter().filter(|name| only.is_none_or(|only| only == name)).collect();
@@ -40,7 +40,7 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<()> {
     for group in names.chunks(AT_ONCE) {
         let running = group
             .iter()
-            .map(|name| Ok((name, start(&root, &folder, name, seconds)?)))
+            .map(|name| Ok((name, start(&root, &folder, name, seconds, seed)?)))
             .collect::<Result<Vec<_>>>()?;
         for (name, child) in running {
             end(name, child)?;
@@ -66,7 +66,7 @@ fn targets(root: &Path) -> Result<Vec<String>> {
 }
 
 /// What is found goes to `target/fuzz/corpus`; the committed corpus is only read.
-fn start(root: &Path, folder: &Path, name: &str, seconds: u32) -> Result<Child> {
+fn start(root: &Path, folder: &Path, name: &str, seconds: u32, seed: u32) -> Result<Child> {
     let (found, artifacts) =
         (folder.join("corpus").join(name), folder.join("artifacts").join(name));
     std::fs::create_dir_all(&found)?;
@@ -75,6 +75,7 @@ fn start(root: &Path, folder: &Path, name: &str, seconds: u32) -> Result<Child> 
     eprintln!("▶ fuzz {name} for {seconds} s");
     Command::new(&program)
         .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-seed={seed}"))
         // an input that takes ten seconds, or a gigabyte, is a finding
         .args(["-timeout=10", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"])
         .arg(format!("-artifact_prefix={}/", artifacts.display()))

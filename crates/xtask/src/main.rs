@@ -103,7 +103,7 @@ fn main() -> Result<()> {
             bench::api(&profile, &fleets, &databases, &only)
         }
         Command::Bench { what: Bench::Start { profile } } => bench::start(&profile),
-        Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref(), 0),
         Command::Test { go } => test::run(go),
     }
 }

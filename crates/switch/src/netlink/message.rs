@@ -269,7 +269,7 @@ pub(super) fn read(mut bytes: &[u8]) -> Answer {
         let length = u32_at(head, 0) as usize;
         let Some(body) = bytes.get(HEAD..length) else { break };
         match u16_at(head, 4) {
-            ERROR => answer.end = body.get(..4).map(|b| -(u32_at(b, 0) as i32)),
+            ERROR => answer.end = body.get(..4).map(|b| (u32_at(b, 0) as i32).wrapping_neg()),
             DONE => answer.end = Some(0),
             NEWLINK if body.first() == Some(&vlan::FAMILY) => answer.vlans.extend(vlan::read(body)),
             NEWLINK => answer.links.extend(link(body)),
@@ -414,6 +414,9 @@ mod tests {
         let mut bytes = message(ERROR, 0, 0, 0, 0, &[]);
         bytes[16..20].copy_from_slice(&(-19_i32).to_ne_bytes());
         assert_eq!(read(&bytes).end, Some(19));
+        // no number of any error, and none to fall over
+        bytes[16..20].copy_from_slice(&i32::MIN.to_ne_bytes());
+        assert_eq!(read(&bytes).end, Some(i32::MIN));
         assert_eq!(read(&message(DONE, 0, 0, 0, 0, &[])).end, Some(0));
     }
 
