@@ -55,12 +55,9 @@ pub trait Tables: Send + Sync + 'static {
     /// What stood in the way.
     fn admin(&self, port: &str, vni: u32, up: bool) -> Result<()>;
 
-    /// Takes out what was made for the VRF, where FRR has to forget that before the VRF goes.
-    ///
-    /// # Errors
-    /// What stood in the way.
-    fn empty(&self, _vni: u32) -> Result<()> {
-        Ok(())
+    /// Takes out what was made for the VRF, where FRR has to forget that before the VRF goes. Tells whether it has to.
+    fn empty(&self, _vni: u32) -> bool {
+        false
     }
 
     /// Removes the VRF with everything in it. There is no machine port in it.
@@ -215,8 +212,9 @@ impl<T: Tables> Backend for Vrf<T> {
                 self.linux.reroute(routing, there).await
             }
             Step::CleanUp(vni) if self.may_go(*vni)? => {
-                self.tables.empty(*vni)?;
-                self.linux.until_empty(&name(*vni)).await;
+                if self.tables.empty(*vni) {
+                    self.linux.until_empty(&name(*vni)).await;
+                }
                 self.tables.clean_up(*vni)
             }
             Step::CleanUp(_) => Ok(()),

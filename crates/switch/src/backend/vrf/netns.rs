@@ -175,7 +175,7 @@ impl Tables for Namespaces {
     }
 
     /// Devices first: who still has the namespace open keeps it alive, and its VXLAN id taken.
-    fn empty(&self, vni: u32) -> Result<()> {
+    fn empty(&self, vni: u32) -> bool {
         let emptied = inside(&path(vni), || {
             for (name, _) in parts(vni, self.settings.loopback) {
                 if let Ok(link) = link(&name) {
@@ -187,7 +187,7 @@ impl Tables for Namespaces {
         if let Err(error) = emptied {
             tracing::debug!(vni, error = format!("{error:#}"), "a namespace is not emptied");
         }
-        Ok(())
+        true
     }
 
     fn clean_up(&self, vni: u32) -> Result<()> {
