@@ -11,7 +11,7 @@ use switch::backend::simulated::Simulated;
 use switch::config::Config;
 
 use crate::fake::{Fake, nic};
-use crate::running::{Running, eventually};
+use crate::running::{Running, eventually, settings};
 
 /// A file system of a few pages.
 struct Disk(PathBuf);
@@ -49,23 +49,7 @@ async fn a_full_disk_stops_nobody() {
     let disk = Disk::new(folder.path());
     let (fake, url) = Fake::start(true).await;
     let config = |url: &str| -> Arc<Config> {
-        let text = format!(
-            r#"
-            id = "leaf01"
-            partition = "lab"
-            rack = "rack-01"
-            api_url = "{url}"
-            token_file = "token"
-            state_dir = "{}"
-            loopback = "10.0.0.11"
-            asn = 4200000011
-            uplinks = ["up0"]
-            boot_bridge = "boot"
-            boot_prefix = "10.0.1.0/24"
-            ports = "swp*"
-            "#,
-            folder.path().display()
-        );
+        let text = settings(url, folder.path(), "plain");
         Arc::new(toml::from_str(&text).unwrap())
     };
     let ports = |vrf: Option<&str>| vec![nic("swp1", vrf, &["10.0.0.0/24"])];

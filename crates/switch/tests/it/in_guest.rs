@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use guest::{Guest, Image, Spec, kernel};
 use switch::config::Config;
 
+use crate::running::settings;
+
 /// Set in the guest.
 const INSIDE: &str = "SWITCH_TEST_IN_GUEST";
 /// Where this program is in the guest.
@@ -129,25 +131,8 @@ impl Leaf {
 }
 
 fn config(backend: &str) -> Arc<Config> {
-    let text = format!(
-        r#"
-        id = "leaf01"
-        partition = "lab"
-        rack = "rack-01"
-        api_url = "http://127.0.0.1:1"
-        token_file = "token"
-        state_dir = "/var/lib/leaf"
-        loopback = "10.0.0.11"
-        asn = 4200000011
-        uplinks = ["up0"]
-        boot_bridge = "boot"
-        boot_prefix = "10.0.1.0/24"
-        ports = "swp*"
-        backend = "{backend}"
-        [policy]
-        # a host that does much else does not count as a dead neighbour
-        hold_seconds = 180
-        "#
-    );
+    let mut text = settings("http://127.0.0.1:1", Path::new("/var/lib/leaf"), backend);
+    // A host that does much else does not count as a dead neighbour.
+    text += "[policy]\nhold_seconds = 180\n";
     Arc::new(toml::from_str(&text).unwrap())
 }

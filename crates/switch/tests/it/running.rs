@@ -2,6 +2,7 @@
 //!
 //! Nothing is timed here: a test fails when something never happens, not when a machine that does much else is slow.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,28 @@ impl Running {
         self.shutdown.set();
         self.task.await.unwrap();
     }
+}
+
+/// What the agent of `leaf01` is told. Sections may follow.
+pub(crate) fn settings(api_url: &str, state_dir: &Path, backend: &str) -> String {
+    format!(
+        r#"
+        id = "leaf01"
+        partition = "lab"
+        rack = "rack-01"
+        api_url = "{api_url}"
+        token_file = "token"
+        state_dir = "{}"
+        loopback = "10.0.0.11"
+        asn = 4200000011
+        uplinks = ["up0"]
+        boot_bridge = "boot"
+        boot_prefix = "10.0.1.0/24"
+        ports = "swp*"
+        backend = "{backend}"
+        "#,
+        state_dir.display()
+    )
 }
 
 /// Asks until there is an answer.

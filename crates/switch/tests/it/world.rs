@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use switch::config::Config;
 
+use crate::running::settings;
+
 const DAEMONS: &str = "/usr/lib/frr";
 
 pub(crate) struct World {
@@ -181,28 +183,9 @@ impl World {
     }
 
     pub(crate) fn config_text(&self, api_url: &str) -> String {
-        format!(
-            r#"
-            id = "leaf01"
-            partition = "lab"
-            rack = "rack-01"
-            api_url = "{api_url}"
-            token_file = "token"
-            state_dir = "{}"
-            loopback = "10.0.0.11"
-            asn = 4200000011
-            uplinks = ["up0"]
-            boot_bridge = "boot"
-            boot_prefix = "10.0.1.0/24"
-            ports = "swp*"
-            backend = "{}"
-            [frr]
-            pathspace = "{}"
-            "#,
-            self.folder.path().display(),
-            if self.leaf.is_some() { "netns" } else { "plain" },
-            self.space("leaf"),
-        )
+        let backend = if self.leaf.is_some() { "netns" } else { "plain" };
+        let text = settings(api_url, self.folder.path(), backend);
+        format!("{text}\n[frr]\npathspace = \"{}\"\n", self.space("leaf"))
     }
 
     /// Runs something inside a namespace, beside what runs here.
